@@ -1,0 +1,63 @@
+# Every target does its own set-up. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint types layers unit integration protos bench clean
+
+help:
+	@echo "make demo         the whole stack on this machine (DEMO_ARGS='--once --json', '--config PATH', …)"
+	@echo "make test         lint, types, layers, and all tests"
+	@echo "make unit         the tests that need no Envoy"
+	@echo "make integration  the tests that run the real Envoy"
+	@echo "make protos       generate extproc/_pb again from proto/"
+	@echo "make clean        remove the virtual environment and caches"
+
+# One environment for everything. `requirements/dev.txt` pins what is installed, to the version.
+$(STAMP): pyproject.toml requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/infer-gateway demo $(DEMO_ARGS)
+
+test: lint types layers
+	$(BIN)/python -m pytest tests/unit tests/property tests/conformance tests/distribution --cov --cov-report=
+	$(BIN)/python -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
+	$(BIN)/python -m pytest tests/integration
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest tests/unit tests/property tests/conformance
+
+integration: $(STAMP)
+	$(BIN)/python -m pytest tests/integration
+
+protos: $(STAMP)
+	$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache dist build
+
+# The pure core: its branches are covered to the last one.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
+	extproc/outcomes.py extproc/parsers/*.py extproc/usage/*.py scheduler/types.py scheduler/framework.py \
+	scheduler/plugins/*.py scheduler/profile.py scheduler/cycle.py scheduler/prefix.py scheduler/pool/exposition.py \
+	scheduler/pool/store.py scheduler/pool/estimate.py modelsim/engine.py
+PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

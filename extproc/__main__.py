@@ -1,0 +1,5 @@
+"""`python -m extproc` is `infer-gateway`."""
+
+from extproc.main import main
+
+main()

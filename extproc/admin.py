@@ -1,0 +1,81 @@
+"""The admin pages: health, metrics, and what the gateway knows of its pods."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from extproc.decisions import DecisionLog
+from extproc.headers import JSON_TYPE
+from extproc.metrics import Metrics
+
+
+class AdminServer:
+    """HTTP on loopback. `ready` says why the gateway is not ready, or nothing."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        metrics: Metrics,
+        not_ready: Callable[[], str],
+        pods: Callable[[], Iterable[Mapping[str, Any]]],
+        decisions: DecisionLog,
+    ) -> None:
+        self._host, self._port = host, port
+        self._metrics = metrics
+        self._not_ready = not_ready
+        self._pods = pods
+        self._decisions = decisions
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/debug/endpoints", self._endpoints)
+        app.router.add_get("/debug/decisions", self._decisions_page)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self) -> str:
+        """Binds and serves; returns `host:port`, with the port that was chosen.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port)
+        try:
+            await site.start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        host, port = self._runner.addresses[0][:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self._not_ready()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+
+    async def _metrics_page(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.exposition(), headers={"content-type": "text/plain; version=0.0.4"})
+
+    async def _endpoints(self, _request: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode({"endpoints": list(self._pods())}), content_type=JSON_TYPE)
+
+    async def _decisions_page(self, request: web.Request) -> web.Response:
+        text = request.query.get("limit", str(SHOWN_DECISIONS))
+        if not text.isdecimal():
+            return web.Response(status=400, text="limit must be a number\n")
+        rows = list(self._decisions.rows(int(text)))
+        return web.Response(body=msgspec.json.encode({"decisions": rows}), content_type=JSON_TYPE)
+
+
+#: Decisions that are shown where nobody says how many.
+SHOWN_DECISIONS = 20

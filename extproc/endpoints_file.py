@@ -1,0 +1,58 @@
+"""The EDS file through which Envoy learns of the pods: written beside, flushed, renamed. Envoy never reads half."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+CLUSTER = "models"
+
+
+def render(pods: Sequence[Pod]) -> str:
+    """An EDS discovery response (JSON is YAML). Sorted, so that the same pods give the same bytes."""
+    endpoints = [{"endpoint": {"address": {"socket_address": _socket(pod.address)}}} for pod in pods]
+    assignment = {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": CLUSTER,
+        "endpoints": [{"lb_endpoints": sorted(endpoints, key=str)}],
+    }
+    return json.dumps({"resources": [assignment]}, indent=1) + "\n"
+
+
+def _socket(address: str) -> dict[str, object]:
+    host, _, port = address.rpartition(":")
+    return {"address": host.strip("[]"), "port_value": int(port)}
+
+
+class EndpointsFile:
+    """Keeps the file at `path` equal to the pods it is told of. It outlives the process on purpose."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: str | None = None
+
+    def write(self, pods: Sequence[Pod]) -> None:
+        """Raises OSError where the file cannot be written."""
+        text = render(pods)
+        if text == self._written:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder: a rename is only atomic within one file system.
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        self._written = text
+        log.info("endpoints written", extra={"path": str(self._path), "pods": len(pods)})
+
+    def keep_or_create(self) -> None:
+        """Makes an empty file where there is none: Envoy waits for it. One from before the start is kept until then."""
+        if not self._path.exists():
+            self.write(())

@@ -1,0 +1,116 @@
+"""Everything that can go wrong, and what each becomes.
+
+Status and public text of a refusal are written here and nowhere else.
+
+GatewayError
+├── ConfigError              the configuration is wrong: exit 2
+├── ProtocolError            somebody broke the ext_proc protocol
+│   ├── RemoteProtocolError  Envoy did: its stream ends with a status, nothing else is touched
+│   └── LocalProtocolError   we did: a bug
+└── Refusal                  a request that gets an answer of ours instead of a model's
+
+Text for clients (`message`) and text for logs (`detail`) are separate fields; `detail` never leaves the process.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class GatewayError(Exception):
+    """Base of this package's errors."""
+
+
+class ConfigError(GatewayError):
+    """The configuration is wrong. `str()` lists every mistake, one a line."""
+
+
+class ProtocolError(GatewayError):
+    """The ext_proc protocol was broken."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """Envoy sent what may not come now."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We tried to say what may not be said now. Always a bug of ours."""
+
+
+class Refusal(GatewayError):
+    """An answer to a client in OpenAI's error shape: `{"error": {"message", "type", "code", "param"}}`."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None,
+        type: str = "invalid_request_error",  # noqa: A002 - OpenAI's name of the field
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(detail or message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.type = type
+        self.param = param
+        self.headers = headers or {}
+        #: For logs and metrics only.
+        self.detail = detail
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.type, "code": self.code, "param": self.param}}
+        )
+
+
+def bad_request(message: str, *, code: str = "invalid_request", param: str | None = None, detail: str = "") -> Refusal:
+    return Refusal(400, message, code=code, param=param, detail=detail)
+
+
+def body_too_large(limit: int) -> Refusal:
+    return Refusal(413, f"The request body is larger than the {limit} bytes allowed.", code="request_too_large")
+
+
+def unauthorized(reason: str, *, missing: bool = False) -> Refusal:
+    """401 by RFC 6750 section 3: without credentials no error code is given.
+
+    `reason` is the machine-readable cause, for logs and metrics: clients learn only that the token was not accepted.
+    """
+    challenge = "Bearer" if missing else 'Bearer error="invalid_token"'
+    message = "A bearer token is required." if missing else "The bearer token is not valid."
+    code = "missing_token" if missing else "invalid_token"
+    return Refusal(
+        401, message, code=code, type="authentication_error", headers={"www-authenticate": challenge}, detail=reason
+    )
+
+
+def forbidden(message: str, *, detail: str) -> Refusal:
+    challenge = {"www-authenticate": 'Bearer error="insufficient_scope"'}
+    return Refusal(403, message, code="insufficient_scope", type="permission_error", headers=challenge, detail=detail)
+
+
+def saturated(detail: str) -> Refusal:
+    message = "All model servers are at their limit. Try again later."
+    return Refusal(
+        429, message, code="saturated", type="rate_limit_error", headers={"retry-after": RETRY_AFTER}, detail=detail
+    )
+
+
+def no_ready_pod(detail: str) -> Refusal:
+    return Refusal(
+        503, "No model server is ready.", code="no_ready_endpoint", type="service_unavailable_error", detail=detail
+    )
+
+
+def auth_unavailable(detail: str) -> Refusal:
+    """The keys to check a token with are not to be had: never a reason to let it pass."""
+    message = "Tokens cannot be checked right now."
+    return Refusal(503, message, code="auth_unavailable", type="service_unavailable_error", detail=detail)
+
+
+#: Seconds. A queue that is full now is commonly shorter after one decode of a short answer; more would idle the pods.
+RETRY_AFTER = "1"

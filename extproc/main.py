@@ -1,0 +1,112 @@
+"""The command line. Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong."""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from extproc import __version__
+
+app = typer.Typer(
+    name="infer-gateway",
+    help="An LLM inference gateway: Envoy carries the traffic, this sidecar decides where it goes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="PATH",
+        help="A ConfigMap volume (directory), a YAML file, or a ConfigMap manifest. "
+        "Default: INFER_GATEWAY_CONFIG, else /etc/config if it is there.",
+    ),
+]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Run the sidecar until SIGTERM or SIGINT."""
+    from extproc.config import ConfigError, load
+    from extproc.server import StartError, run
+
+    try:
+        loaded = load(config, os.environ)
+    except ConfigError as error:
+        fail(str(error), 2)
+    try:
+        run(loaded)
+    except StartError as error:
+        fail(str(error), 2)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Print the effective configuration, or every mistake in it."""
+    from extproc.config import ConfigError, dump, load
+
+    try:
+        loaded = load(config, os.environ)
+    except ConfigError as error:
+        fail(str(error), 2)
+    print(f"# {loaded.source}")
+    for warning in loaded.warnings:
+        print(f"# warning: {warning}")
+    print(dump(loaded.config), end="")
+
+
+@app.command()
+def envoy(config: ConfigOption = None) -> None:
+    """Print Envoy's bootstrap for a configuration."""
+    from extproc.config import ConfigError, load
+    from extproc.envoy_config import render
+
+    try:
+        loaded = load(config, os.environ)
+    except ConfigError as error:
+        fail(str(error), 2)
+    print(render(loaded.config), end="")
+
+
+@app.command()
+def demo(
+    config: ConfigOption = None,
+    pods: Annotated[int, typer.Option(min=1, max=64, help="Model servers to start.")] = 3,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Envoy's port; 0 = a free one.")] = 0,
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="The sidecar's admin port; 0 = a free one.")] = 0,
+    speedup: Annotated[float, typer.Option(min=0.01, max=1000.0, help="How much faster than real the models are.")] = 4,
+    once: Annotated[bool, typer.Option("--once", help="Exit after the workload; 1 if a request failed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Run the whole stack on this machine, send a short workload through it, and stay up."""
+    from extproc.config import ConfigError
+    from extproc.demo.process import ChildFailed
+    from extproc.demo.run import DemoOptions, run
+
+    options = DemoOptions(config, pods, port, admin_port, speedup, once, json)
+    try:
+        code = run(options)
+    except ConfigError as error:
+        fail(str(error), 2)
+    except ChildFailed as error:
+        fail(str(error), 1)
+    raise typer.Exit(code)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    app()

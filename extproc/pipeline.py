@@ -1,0 +1,225 @@
+"""One request: authenticate → parse → schedule → mutation, and at its end the release of what it held.
+
+An `Exchange` lives as long as its ext_proc stream. It is handed events and gives replies; it does no I/O. The one
+thing it may have to wait for is a key set to check a token with: then `pending` is set, and whoever drives the exchange
+awaits it and calls `resume`.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from random import Random
+
+from extproc.auth.base import Identity, Pending
+from extproc.auth.jwt import Authenticator
+from extproc.decisions import DecisionLog
+from extproc.errors import Refusal, body_too_large, no_ready_pod, saturated
+from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers
+from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_ID, Headers
+from extproc.metrics import Metrics
+from extproc.mutation import destination, routing
+from extproc.outcomes import UNKNOWN, from_headers, from_trailers
+from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.replies import Reply
+from extproc.session import HeadReady, RequestReady, Session
+from scheduler.cycle import schedule
+from scheduler.errors import NoReadyPod, Saturated
+from scheduler.pool.store import PodStore, Ticket
+from scheduler.profile import Profile
+from scheduler.types import Decision, Prompt, Request
+
+log = logging.getLogger(__name__)
+
+#: Methods whose body is read for a model's name.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_JSON = re.compile(r"[/+]json\b")
+
+
+class Pipeline:
+    """What all requests of a gateway share. One thread only."""
+
+    def __init__(
+        self,
+        *,
+        profile: Profile,
+        store: PodStore,
+        authenticator: Authenticator | None,
+        metrics: Metrics,
+        decisions: DecisionLog,
+        max_body: int,
+        forward_token: bool,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self.profile = profile
+        self.store = store
+        self.authenticator = authenticator
+        self.metrics = metrics
+        self.decisions = decisions
+        self.max_body = max_body
+        #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
+        self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.rng = rng
+
+    def open(self) -> "Exchange":
+        """An exchange for a new stream. `close()` it, whatever happens."""
+        return Exchange(self)
+
+
+class Exchange:
+    """One ext_proc stream's way through the pipeline."""
+
+    __slots__ = (
+        "_closed", "_decision", "_head", "_identity", "_outcome", "_pipeline", "_request", "_session", "_started",
+        "_ticket", "pending",
+    )  # fmt: skip
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._session = Session(max_body=pipeline.max_body)
+        self._started = pipeline.clock()
+        self._head: RequestHeaders | None = None
+        self._identity: Identity | None = None
+        self._request: Request | None = None
+        self._decision: Decision | None = None
+        self._ticket: Ticket | None = None
+        self._outcome = UNKNOWN
+        self._closed = False
+        #: Await this and call `resume()` before the next event is handed in.
+        self.pending: Pending | None = None
+        pipeline.metrics.opened()
+
+    def handle(self, event: Event) -> list[Reply]:
+        """What is to be answered to `event`, in order.
+
+        Raises:
+            RemoteProtocolError: the event is illegal now; end the stream.
+        """
+        try:
+            action = self._session.receive(event)
+            if type(action) is HeadReady:
+                self._head = action.head
+                self._authenticate(action.head, final=False)
+            elif type(action) is RequestReady:
+                self._decide(action)
+            elif action is not None:
+                self._observe(action)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        return self._session.replies_to_send()
+
+    def resume(self) -> list[Reply]:
+        """Goes on after `pending` was awaited."""
+        self.pending = None
+        assert self._head is not None  # noqa: S101 - nothing is pending before the headers
+        try:
+            self._authenticate(self._head, final=True)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        return self._session.replies_to_send()
+
+    def close(self) -> None:
+        """The stream is over: releases what the request held. Further calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        pipeline = self._pipeline
+        pipeline.metrics.closed()
+        decision, request = self._decision, self._request
+        if decision is None or request is None or self._ticket is None:
+            return
+        now = pipeline.clock()
+        self._ticket.release(now)
+        pipeline.metrics.ended(request.model, decision.pod.address, self._outcome, now - self._started)
+
+    def _authenticate(self, head: RequestHeaders, *, final: bool) -> None:
+        authenticator = self._pipeline.authenticator
+        if authenticator is not None:
+            headers = head.headers
+            verdict = authenticator.check(
+                headers.raw(AUTHORIZATION), headers.count(AUTHORIZATION), now=self._pipeline.wall_clock(), final=final
+            )
+            if type(verdict) is Pending:
+                self.pending = verdict
+                return
+            self._identity = verdict
+            self._pipeline.metrics.authenticated("ok")
+        ready = self._session.proceed()
+        if ready is not None:
+            self._decide(ready)
+
+    def _decide(self, ready: RequestReady) -> None:
+        pipeline = self._pipeline
+        now = pipeline.clock()
+        headers = ready.head.headers
+        parsed = self._parse(ready, headers)
+        request = Request(
+            id=headers.get(REQUEST_ID),
+            model=parsed.model if parsed is not None else "",
+            prompt=parsed.prompt if parsed is not None else Prompt(),
+            subset=None if ready.subset is None else frozenset(ready.subset),
+            lookup=self._lookup,
+        )
+        try:
+            decision = schedule(pipeline.profile, request, pipeline.store.snapshot(now), now=now, rng=pipeline.rng)
+        except NoReadyPod as error:
+            raise no_ready_pod(str(error)) from error
+        except Saturated as error:
+            raise saturated(str(error)) from error
+        self._request = request
+        self._decision = decision
+        self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
+        self._session.route(routing(destination(decision.pods), (), pipeline.removed_headers))
+        pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
+        pipeline.decisions.add(pipeline.wall_clock(), request, decision)
+        if log.isEnabledFor(logging.DEBUG):
+            extra = {"request_id": request.id, "model": request.model, "pods": destination(decision.pods)}
+            log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
+
+    def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
+        """What the body says, or None where it says nothing of a model."""
+        body = ready.body
+        if not body or headers.get(METHOD) not in _WITH_BODY:
+            return None
+        path = headers.get(PATH)
+        if not is_model_api(path) and not _is_json(headers.get(CONTENT_TYPE)):
+            # A form, an upload: the engine's own business, routed by load.
+            return None
+        try:
+            return parse(path, body)
+        except Refusal:
+            if ready.complete:
+                raise
+            raise body_too_large(len(body)) from None
+
+    def _lookup(self, kind: str, name: str, /) -> str | None:
+        if kind == "header" and self._head is not None:
+            value = self._head.headers.raw(name)
+            return None if value is None else value.decode("latin-1")
+        if kind == "claim" and self._identity is not None:
+            claim = self._identity.claims.get(name)
+            return claim if isinstance(claim, str) else None
+        return None
+
+    def _observe(self, action: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
+        if type(action) is ResponseTrailers:
+            self._outcome = from_trailers(action, self._outcome)
+        elif type(action) is ResponseHeaders:
+            self._outcome = from_headers(action)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._session.reject(refusal)
+        metrics = self._pipeline.metrics
+        reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
+        metrics.refused(refusal.status, reason)
+        if log.isEnabledFor(logging.INFO):
+            request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
+            extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
+            log.info("refused", extra={**extra, "detail": refusal.detail})
+
+
+def _is_json(content_type: str) -> bool:
+    return not content_type or _JSON.search(content_type) is not None

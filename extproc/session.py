@@ -1,0 +1,343 @@
+"""One ext_proc stream as a state machine that does no I/O.
+
+The rules:
+
+- Everything that moves a stream from one state to another is in the two tables of this file. What is not in a table is
+  illegal: `receive` raises RemoteProtocolError, and the stream is to be ended with an error status.
+- A stream has two halves. The request half leads to one decision; the response half only watches. They are coupled in
+  one place: a response may begin once the request was routed, or while its body is still being collected (Envoy
+  answers on its own when a client sends too much or too slowly).
+
+How it is driven: feed each event to `receive` and do what the returned action says, then send `replies_to_send()`.
+
+    HeadReady     → call `proceed()` or `reject()`          (is this client welcome?)
+    RequestReady  → call `route()` or `reject()`            (where does this request go?)
+    a response event → look at it, nothing needs to be called
+
+What has been read of a request when the decision is made depends on how Envoy is set up, which it tells in its first
+message (`ProtocolConfig`):
+
+    body mode                      decision is made                        replies
+    NONE                           at the headers, without the body        headers
+    BUFFERED, BUFFERED_PARTIAL     at the body                             headers at once; the pick with the body
+    STREAMED                       at the headers, without the body        headers with the pick; each chunk
+    STREAMED, sent without waiting at the end of the body                  headers with the pick, then each chunk
+    FULL_DUPLEX_STREAMED           at the end of the body                  headers with the pick, then the body again
+
+An Envoy that does not tell (before 1.33) is taken for BUFFERED.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Any
+
+import msgspec
+
+from extproc.errors import LocalProtocolError, Refusal, RemoteProtocolError, body_too_large
+from extproc.events import (
+    BodyMode,
+    Event,
+    ProtocolConfig,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from extproc.headers import CONTENT_TYPE, JSON_TYPE
+from extproc.replies import (
+    NO_MUTATION,
+    ImmediateReply,
+    Mutation,
+    Reply,
+    RequestBodyChunk,
+    RequestBodyReply,
+    RequestHeadersReply,
+    RequestTrailersReply,
+    ResponseBodyChunk,
+    ResponseBodyReply,
+    ResponseHeadersReply,
+    ResponseTrailersReply,
+)
+
+#: Trailers that Envoy adds for this sidecar (see envoy/gateway.yaml).
+OWN_TRAILER_PREFIX = "x-gateway-timing-"
+
+#: Largest piece of a body in one reply. gRPC's and Envoy's windows start at 64 KiB, and a data frame needs room for its
+#: framing; the reference endpoint picker takes the same.
+MAX_CHUNK = 62_000
+
+ASSUMED_CONFIG = ProtocolConfig(request_body_mode=BodyMode.BUFFERED)
+
+
+class RequestState(Enum):
+    """Where the request half is."""
+
+    START = auto()
+    HEAD = auto()  # the caller has the headers and owes proceed() or reject()
+    COLLECTING = auto()
+    DECIDING = auto()  # the caller has the request and owes route() or reject()
+    ROUTED = auto()  # decided; Envoy may go on showing the request
+    DONE = auto()  # decided, and the request's end was seen
+    REJECTED = auto()
+
+
+class ResponseState(Enum):
+    """Where the response half is."""
+
+    WAITING = auto()
+    STARTED = auto()
+    ENDED = auto()
+
+
+class HeadReady(msgspec.Struct, frozen=True):
+    """The request's headers are there: call `proceed()` or `reject()`."""
+
+    head: RequestHeaders
+
+
+class RequestReady(msgspec.Struct, frozen=True):
+    """As much of the request as will be seen is there: call `route()` or `reject()`."""
+
+    head: RequestHeaders
+    #: None where Envoy does not show the body before it wants the decision; empty where the request has none.
+    body: bytes | None
+    #: False: the body may have been cut by Envoy (BUFFERED_PARTIAL).
+    complete: bool
+    subset: tuple[str, ...] | None
+
+
+ResponseEvent = ResponseHeaders | ResponseBody | ResponseTrailers
+Action = HeadReady | RequestReady | ResponseEvent
+
+
+class Session:
+    """The machine. `max_body`: most bytes of a request body that are held, else the request is refused with 413."""
+
+    __slots__ = (
+        "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_replies", "_size",
+        "_subset", "_trailers", "request_state", "response_state",
+    )  # fmt: skip
+
+    def __init__(self, *, max_body: int) -> None:
+        self.request_state = RequestState.START
+        self.response_state = ResponseState.WAITING
+        self._max_body = max_body
+        self._replies: list[Reply] = []
+        self._config = ASSUMED_CONFIG
+        self._head_event: RequestHeaders | None = None
+        self._head_held = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._complete = False
+        self._trailers = False
+        self._end_seen = False
+        self._subset: tuple[str, ...] | None = None
+
+    # What Envoy says
+
+    def receive(self, event: Event) -> Action | None:
+        """Takes the next event. Do what the answer says, then send `replies_to_send()`.
+
+        Raises:
+            RemoteProtocolError: Envoy may not say this now. End the stream with an error status.
+            Refusal: the body is too large. Hand it to `reject()`.
+            LocalProtocolError: the caller owes an answer to the last action.
+        """
+        state = self.request_state
+        kind = type(event)
+        if state in _CALLERS_TURN:
+            raise LocalProtocolError(f"receive() in state {state.name}")
+        step = _REQUEST_TABLE.get((state, kind))
+        if step is None and state in _MAY_RESPOND:
+            step = _RESPONSE_TABLE.get((self.response_state, kind))
+        if step is None:
+            raise RemoteProtocolError(f"{kind.__name__} in states {state.name}/{self.response_state.name}")
+        return step(self, event)
+
+    def replies_to_send(self) -> list[Reply]:
+        """What is to be sent now, in order. Each reply is handed out once."""
+        replies = self._replies
+        self._replies = []
+        return replies
+
+    # What the caller decides
+
+    def proceed(self) -> RequestReady | None:
+        """The client may go on. Returns the request if it is complete as far as it will be shown."""
+        if self.request_state is not RequestState.HEAD:
+            raise LocalProtocolError(f"proceed() in state {self.request_state.name}")
+        head = self._head_event
+        assert head is not None  # noqa: S101 - HEAD is only entered with it
+        mode = self._config.request_body_mode
+        if head.end_of_stream:
+            self._head_held = True
+            self._complete = self._end_seen = True
+            return self._decide(b"")
+        if mode is BodyMode.FULL_DUPLEX_STREAMED or (
+            mode is BodyMode.STREAMED and self._config.send_body_without_waiting_for_header_response
+        ):
+            self._head_held = True
+        elif mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
+            self._replies.append(_HEADERS_GO_ON)
+        else:
+            # Envoy will send the headers on before it shows the body, or never shows it.
+            self._head_held = True
+            return self._decide(None)
+        self.request_state = RequestState.COLLECTING
+        return None
+
+    def route(self, mutation: Mutation, body: bytes | None = None) -> None:
+        """The request goes on with `mutation`, and with `body` in place of its own where that is not None."""
+        if self.request_state is not RequestState.DECIDING:
+            raise LocalProtocolError(f"route() in state {self.request_state.name}")
+        self.request_state = RequestState.DONE if self._end_seen else RequestState.ROUTED
+        replies = self._replies
+        if not self._head_held:
+            if self._chunks:
+                replies.append(RequestBodyReply(mutation, body))
+            else:
+                replies.append(RequestTrailersReply(mutation.destination))
+            self._chunks = []
+            return
+        replies.append(RequestHeadersReply(mutation))
+        if self._config.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
+            if self._chunks or self._trailers:
+                self._echo(body if body is not None else b"".join(self._chunks))
+        elif self._chunks:
+            # Envoy has kept each chunk and waits for one word on each.
+            replies.extend([RequestBodyReply()] * len(self._chunks))
+            if self._trailers:
+                replies.append(RequestTrailersReply())
+        self._chunks = []
+
+    def reject(self, refusal: Refusal) -> None:
+        """The request ends with this answer. Possible until it was routed."""
+        if self.request_state not in _MAY_REJECT:
+            raise LocalProtocolError(f"reject() in state {self.request_state.name}")
+        self.request_state = RequestState.REJECTED
+        self._chunks = []
+        headers = ((CONTENT_TYPE, JSON_TYPE), *refusal.headers.items())
+        self._replies.append(ImmediateReply(refusal.status, headers, refusal.body(), details=refusal.code or "refused"))
+
+    # The request half
+
+    def _head(self, event: RequestHeaders) -> Action:
+        self.request_state = RequestState.HEAD
+        self._head_event = event
+        self._subset = event.subset
+        if event.config is not None:
+            self._config = event.config
+        return HeadReady(event)
+
+    def _collect(self, event: RequestBody) -> Action | None:
+        self._size += len(event.body)
+        if self._size > self._max_body:
+            raise body_too_large(self._max_body)
+        if event.subset is not None:
+            self._subset = event.subset
+        self._chunks.append(event.body)
+        mode = self._config.request_body_mode
+        if event.end_of_stream or mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
+            # external_processor.proto: in BUFFERED mode one message has the whole body, also where trailers follow.
+            self._complete = event.end_of_stream or mode is BodyMode.BUFFERED
+            self._end_seen = event.end_of_stream
+            return self._decide(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
+        return None
+
+    def _collected_by_trailers(self, _event: RequestTrailers) -> Action:
+        self._trailers = True
+        self._complete = self._end_seen = True
+        return self._decide(b"".join(self._chunks))
+
+    def _decide(self, body: bytes | None) -> RequestReady:
+        self.request_state = RequestState.DECIDING
+        head = self._head_event
+        assert head is not None  # noqa: S101 - states before this one are only entered with it
+        return RequestReady(head, body, self._complete, self._subset)
+
+    def _pass_body(self, event: RequestBody) -> None:
+        if event.end_of_stream:
+            self.request_state = RequestState.DONE
+        self._replies.append(_BODY_GOES_ON)
+
+    def _pass_trailers(self, _event: RequestTrailers) -> None:
+        self.request_state = RequestState.DONE
+        self._replies.append(RequestTrailersReply())
+
+    def _ignore(self, _event: Event) -> None:
+        return None
+
+    def _echo(self, body: bytes) -> None:
+        """Full duplex: Envoy keeps nothing of the body, so all of it goes back, the end said exactly once."""
+        last = not self._trailers
+        starts = range(0, len(body), MAX_CHUNK)
+        if last:
+            starts = starts or range(1)  # the end has to be said, if with nothing before it
+        for start in starts:
+            end = start + MAX_CHUNK
+            self._replies.append(RequestBodyChunk(body[start:end], last and end >= len(body)))
+        if self._trailers:
+            self._replies.append(RequestTrailersReply())
+
+    # The response half
+
+    def _response_headers(self, event: ResponseHeaders) -> Action:
+        self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
+        self._replies.append(_RESPONSE_HEADERS_GO_ON)
+        return event
+
+    def _response_body(self, event: ResponseBody) -> Action:
+        self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
+        if self._config.response_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
+            self._replies.append(ResponseBodyChunk(event.body, event.end_of_stream))
+        else:
+            self._replies.append(_RESPONSE_BODY_GOES_ON)
+        return event
+
+    def _response_trailers(self, event: ResponseTrailers) -> Action:
+        self.response_state = ResponseState.ENDED
+        # The gateway's own timings travel on trailers; the client is not to see them.
+        remove = tuple([name for name, _ in event.headers if name.startswith(OWN_TRAILER_PREFIX)])
+        self._replies.append(ResponseTrailersReply(remove) if remove else _TRAILERS_GO_ON)
+        return event
+
+
+_HEADERS_GO_ON = RequestHeadersReply(NO_MUTATION)
+_BODY_GOES_ON = RequestBodyReply()
+_RESPONSE_HEADERS_GO_ON = ResponseHeadersReply()
+_RESPONSE_BODY_GOES_ON = ResponseBodyReply()
+_TRAILERS_GO_ON = ResponseTrailersReply()
+
+_Step = Callable[[Session, Any], Action | None]
+_R, _P = RequestState, ResponseState
+
+#: (state of the request half, event) -> step. The caller's own words (proceed, route, reject) make the other moves.
+_REQUEST_TABLE: Mapping[tuple[RequestState, type], _Step] = {
+    (_R.START, RequestHeaders): Session._head,
+    (_R.COLLECTING, RequestBody): Session._collect,
+    (_R.COLLECTING, RequestTrailers): Session._collected_by_trailers,
+    # After the decision: what Envoy goes on to show of the request is waved through.
+    (_R.ROUTED, RequestBody): Session._pass_body,
+    (_R.ROUTED, RequestTrailers): Session._pass_trailers,
+    # After a refusal Envoy drops the request; what was on its way already is not looked at.
+    (_R.REJECTED, RequestBody): Session._ignore,
+    (_R.REJECTED, RequestTrailers): Session._ignore,
+    (_R.REJECTED, ResponseHeaders): Session._ignore,
+    (_R.REJECTED, ResponseBody): Session._ignore,
+    (_R.REJECTED, ResponseTrailers): Session._ignore,
+}
+#: (state of the response half, event) -> step, where the request half may have a response.
+_RESPONSE_TABLE: Mapping[tuple[ResponseState, type], _Step] = {
+    (_P.WAITING, ResponseHeaders): Session._response_headers,
+    (_P.STARTED, ResponseBody): Session._response_body,
+    (_P.STARTED, ResponseTrailers): Session._response_trailers,
+    # Response headers may be kept from us (mode SKIP); body and trailers then open the response half.
+    (_P.WAITING, ResponseBody): Session._response_body,
+    (_P.WAITING, ResponseTrailers): Session._response_trailers,
+}
+#: The one coupling of the halves.
+_MAY_RESPOND = frozenset({_R.COLLECTING, _R.ROUTED, _R.DONE})
+_CALLERS_TURN = frozenset({_R.HEAD, _R.DECIDING})
+_MAY_REJECT = frozenset({_R.HEAD, _R.COLLECTING, _R.DECIDING})

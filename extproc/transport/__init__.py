@@ -1,0 +1,1 @@
+"""How the bytes of ext_proc streams reach a session."""

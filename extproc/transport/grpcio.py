@@ -1,0 +1,117 @@
+"""ext_proc over grpc.aio: for any Envoy-based gateway, on a Unix socket or TCP."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from extproc import wire
+from extproc.errors import RemoteProtocolError
+from extproc.metrics import Metrics
+from extproc.pipeline import Exchange
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+METHOD = "Process"
+#: Names that a gateway may ask the health of (Endpoint Picker Protocol; "" is the whole server).
+LIVENESS = "liveness"
+READINESS = ("", "readiness", SERVICE)
+
+UNIX = "unix://"
+
+#: Room in a gRPC message beside the body: headers (Envoy takes up to 60 KiB of them), metadata, framing.
+MESSAGE_OVERHEAD = 256 * 1024
+
+
+class GrpcServer:
+    """A gRPC server of ext_proc streams and of health.
+
+    `address`: `unix:///path` or `host:port` (port 0 = a free one, see `start`).
+    """
+
+    def __init__(
+        self, open_exchange: Callable[[], Exchange], metrics: Metrics, *, address: str, max_body: int, max_streams: int
+    ) -> None:
+        self._open = open_exchange
+        self._metrics = metrics
+        self._address = address
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_body + MESSAGE_OVERHEAD),
+                ("grpc.max_send_message_length", max_body + MESSAGE_OVERHEAD),
+                ("grpc.max_concurrent_streams", max_streams),
+                # A second gateway on one port must fail to start, not take half of the streams.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        # Raw bytes in and out: `wire` is the one place that knows messages.
+        handler = grpc.stream_stream_rpc_method_handler(self._process)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+
+    async def start(self) -> str:
+        """Binds and serves. Returns the address, with the port that was chosen.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        address = self._bind()
+        await self._server.start()
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_ready(False)
+        return address
+
+    def _bind(self) -> str:
+        address = self._address
+        is_socket = address.startswith(UNIX)
+        path = Path(address.removeprefix(UNIX))
+        if is_socket:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        if is_socket:
+            # Envoy runs as the same user; nobody else may decide, or see, what this socket carries.
+            path.chmod(0o600)
+            return address
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def set_ready(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in READINESS:
+            await self._health.set(service, status)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new streams, gives the open ones `grace` seconds, then cuts them."""
+        await self._server.stop(grace)
+
+    async def _process(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
+        exchange = self._open()
+        try:
+            while (message := await context.read()) is not grpc.aio.EOF:
+                replies = exchange.handle(wire.decode(message))
+                while exchange.pending is not None:
+                    await exchange.pending.wait()
+                    replies = exchange.resume()
+                for reply in replies:
+                    await context.write(wire.encode(reply))
+        except RemoteProtocolError as error:
+            self._metrics.protocol_error()
+            log.warning("protocol error", extra={"detail": str(error)})
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "illegal ext_proc message")
+        except (asyncio.CancelledError, grpc.RpcError, grpc.aio.AbortError):
+            raise
+        except Exception:
+            # A bug of ours ends this stream, and no other. An error status, never a silent return: Envoy takes that for
+            # "go on without a decision".
+            log.exception("internal error")
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+        finally:
+            exchange.close()

@@ -1,0 +1,88 @@
+"""What a plugin is.
+
+A plugin is a class with a `name`, a `Params` model (pydantic, frozen, strict) for its arguments, and one or more of the
+methods below. It is built once, from its parameters, and lives as long as the configuration does. All methods run on one
+thread, so a plugin needs no locks; none may block, read a clock or roll dice of its own: `cycle.now` and `cycle.rng` are there.
+"""
+
+from random import Random
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from scheduler.types import BoolArray, FloatArray, Pod, Request, Snapshot, Undo
+
+#: Scores are in this range; a score outside it is a fault of the plugin.
+MIN_SCORE, MAX_SCORE = 0.0, 100.0
+#: What a scorer says of a pod of which it knows nothing: neither the best nor the worst.
+NEUTRAL_SCORE = 50.0
+
+
+class PluginParams(BaseModel):
+    """Base of a plugin's parameters: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class NoParams(PluginParams):
+    """For a plugin that takes no arguments."""
+
+
+class Cycle:
+    """One decision being made. `state` lets a plugin keep what it computed for a later phase of the same decision."""
+
+    __slots__ = ("now", "prefix_match", "rng", "state")
+
+    def __init__(self, *, now: float, rng: Random) -> None:
+        #: Monotonic seconds.
+        self.now = now
+        self.rng = rng
+        self.state: dict[str, Any] = {}
+        #: Share of the prompt (0-1) per candidate that its prefix cache is expected to hold. Set by whoever knows.
+        self.prefix_match: FloatArray | None = None
+
+
+class Plugin(Protocol):
+    """What every plugin has."""
+
+    name: ClassVar[str]
+    Params: ClassVar[type[PluginParams]]
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Says which pods may serve a request at all."""
+
+    def keep(self, request: Request, pods: Snapshot, cycle: Cycle) -> BoolArray:
+        """True for each pod that stays. Shape `(len(pods),)`. Keeping none refuses the request."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Says how good each pod is for a request."""
+
+    def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:
+        """A score of 0-100 for each pod, higher is better. Shape `(len(pods),)`; never NaN.
+
+        The returned array must not be changed afterwards: the decision keeps it to explain itself.
+        """
+        ...
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Wants to know what was picked."""
+
+    def picked(self, request: Request, pod: Pod, cycle: Cycle) -> Undo | None:
+        """Note that `pod` gets the request. The answer takes the note back if the request never reaches the pod."""
+        ...
+
+
+@runtime_checkable
+class PodWatcher(Protocol):
+    """Keeps something per pod, which must go when the pod goes."""
+
+    def left(self, pod: Pod) -> None:
+        """The pod is gone, or its engine was restarted: forget what was known of it."""
+        ...

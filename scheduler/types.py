@@ -1,0 +1,232 @@
+"""The words of the scheduler: request, pod, snapshot, decision. Values only; no behaviour that needs a clock or a socket."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: Estimate of bytes of prompt text per token, used wherever no tokenizer is in play. English text under the tokenizers
+#: of current models is at 3.5-4.5; the reference endpoint picker takes 4 as well.
+CHARS_PER_TOKEN = 4
+
+
+class Prompt:
+    """The text of a prompt in the order in which a model sees it, kept in parts so that only what is hashed is encoded."""
+
+    __slots__ = ("_parts", "length")
+
+    def __init__(self, parts: Sequence[str] = ()) -> None:
+        self._parts = parts
+        #: Characters in all.
+        self.length = sum(map(len, parts))
+
+    def head(self, limit: int) -> bytes:
+        """The first `limit` bytes of the UTF-8 text (it may end inside a character: hashes do not mind).
+
+        Lone surrogates are encoded as such: a client's bad text must never fail a decision.
+        """
+        if len(self._parts) == 1:
+            return self._parts[0][:limit].encode("utf-8", "surrogatepass")[:limit]
+        # Each character is at least one byte, so `limit` characters are always enough.
+        taken: list[str] = []
+        size = 0
+        for part in self._parts:
+            taken.append(part)
+            size += len(part)
+            if size >= limit:
+                break
+        return "".join(taken)[:limit].encode("utf-8", "surrogatepass")[:limit]
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens, at least 1."""
+        return self.length // CHARS_PER_TOKEN + 1
+
+    def __str__(self) -> str:
+        return "".join(self._parts)
+
+
+class Lookup(Protocol):
+    """Names to strings, as a plugin may ask of a request: `header`, `cookie` and `claim` are the kinds."""
+
+    def __call__(self, kind: str, name: str, /) -> str | None: ...
+
+
+def nothing(kind: str, name: str, /) -> str | None:
+    """The `Lookup` of a request that came with nothing to look up."""
+    return None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scheduler is told of a request."""
+
+    id: str = ""
+    #: The model or LoRA adapter that the client named; empty where the request names none (GET, unread body).
+    model: str = ""
+    prompt: Prompt = msgspec.field(default_factory=Prompt)
+    #: Pods that a gateway allows (`ip:port`), or None for all of the pool. Empty allows none.
+    subset: frozenset[str] | None = None
+    lookup: Lookup = nothing
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """A model server that discovery found ready. Two pods are the same pod when their addresses are equal."""
+
+    #: `ip:port`, or `[ip6]:port`: what Envoy connects to.
+    address: str
+    #: For people: a pod's name, or the address again.
+    name: str = ""
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class Adapters(msgspec.Struct, frozen=True):
+    """LoRA adapters of a pod as its engine reports them."""
+
+    running: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
+    #: Adapters that fit at once; 0 where the engine does not say.
+    capacity: int = 0
+
+
+NO_ADAPTERS = Adapters()
+
+
+class Snapshot:
+    """The pods at one moment, one array per signal, all of one length and in one order.
+
+    Scraped columns (`waiting` to `adapters`) never change after construction; a value that is unknown or stale is NaN (an
+    empty `Adapters`). Live columns (`in_flight` to `served`) are the store's own arrays: they are true when read and must
+    not be written.
+    """
+
+    __slots__ = (
+        "_rows", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "running", "served",
+        "tpot", "ttft", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pods: tuple[Pod, ...],
+        *,
+        waiting: FloatArray,
+        running: FloatArray,
+        kv_usage: FloatArray,
+        ttft: FloatArray,
+        tpot: FloatArray,
+        adapters: tuple[Adapters, ...],
+        in_flight: IntArray,
+        in_flight_tokens: IntArray,
+        served: IntArray,
+    ) -> None:
+        self.pods = pods
+        #: Requests in the engine's queue, including those that arrived since the scrape as far as the gateway knows.
+        self.waiting = waiting
+        #: Requests that the engine is computing.
+        self.running = running
+        #: Used share of the KV cache, 0-1.
+        self.kv_usage = kv_usage
+        #: Time to first token, seconds.
+        self.ttft = ttft
+        #: Time per output token, seconds.
+        self.tpot = tpot
+        self.adapters = adapters
+        #: Requests picked for a pod by this gateway that have not ended.
+        self.in_flight = in_flight
+        #: Their prompt tokens that no cache was expected to hold (estimated).
+        self.in_flight_tokens = in_flight_tokens
+        #: Requests ever picked for the pod by this gateway.
+        self.served = served
+        #: What a plugin derived from scraped columns alone, by a key of its own: computed once per snapshot.
+        self.derived: dict[Any, Any] = {}
+        self._rows: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pods)
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Row of each pod by address."""
+        if self._rows is None:
+            self._rows = {pod.address: row for row, pod in enumerate(self.pods)}
+        return self._rows
+
+    def select(self, keep: BoolArray) -> "Snapshot":
+        """The snapshot of the kept pods, in the same order. Its live columns are copies of this moment."""
+        rows = np.flatnonzero(keep)
+        picked = rows.tolist()
+        return Snapshot(
+            tuple([self.pods[row] for row in picked]),
+            waiting=self.waiting[rows],
+            running=self.running[rows],
+            kv_usage=self.kv_usage[rows],
+            ttft=self.ttft[rows],
+            tpot=self.tpot[rows],
+            adapters=tuple([self.adapters[row] for row in picked]),
+            in_flight=self.in_flight[rows],
+            in_flight_tokens=self.in_flight_tokens[rows],
+            served=self.served[rows],
+        )
+
+    def derive(self, key: object, compute: Callable[["Snapshot"], Any]) -> Any:
+        """`compute(self)`, once per snapshot: for parts of a score that depend on scraped columns alone."""
+        try:
+            return self.derived[key]
+        except KeyError:
+            value = self.derived[key] = compute(self)
+            return value
+
+
+class Undo(Protocol):
+    """Takes back what a plugin recorded at a pick. Called at most once."""
+
+    def __call__(self) -> None: ...
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes, and why."""
+
+    #: Best first, then the fallbacks in the order in which they are to be tried. At least one; no duplicates.
+    pods: tuple[Pod, ...]
+    #: The candidates that were scored, in the order of the arrays below.
+    candidates: Snapshot
+    total: FloatArray
+    #: Scorer name -> its scores (0-100) before weighting.
+    scores: Mapping[str, FloatArray]
+    weights: Mapping[str, float]
+    #: Filter name -> how many pods were left after it.
+    filtered: Mapping[str, int]
+    #: Prompt tokens that the picked pod is expected to compute, i.e. that no prefix cache was seen to hold.
+    uncached_tokens: int
+    #: Share of the prompt's blocks that the picked pod was seen to hold, 0-1; None where nothing looked.
+    prefix_match: float | None
+    #: Call each when the request turns out never to have reached the pod.
+    undo: tuple[Undo, ...] = ()
+
+    @property
+    def pod(self) -> Pod:
+        return self.pods[0]
+
+    def explain(self, limit: int = 16) -> list[dict[str, Any]]:
+        """One row a pod, best first: address, total, score per plugin. At most `limit` rows."""
+        order = np.argsort(-self.total, kind="stable").tolist()
+        # The picked pods first, in their order: ties were broken by more than the totals show.
+        rows = self.candidates.rows
+        first = [rows[pod.address] for pod in self.pods]
+        rest = [row for row in order if row not in set(first)]
+        return [
+            {
+                "pod": self.candidates.pods[row].address,
+                "name": self.candidates.pods[row].name or self.candidates.pods[row].address,
+                "total": round(float(self.total[row]), 3),
+                "scores": {name: round(float(score[row]), 3) for name, score in self.scores.items()},
+                "in_flight": int(self.candidates.in_flight[row]),
+            }
+            for row in islice([*first, *rest], limit)
+        ]
