@@ -1,0 +1,20 @@
+from extproc.headers import Headers
+
+
+def test_the_first_of_equal_names_counts() -> None:
+    headers = Headers(iter([("a", b"1"), ("b", b"2"), ("a", b"3")]))
+    assert (headers.get("a"), headers.raw("b"), headers.count("a")) == ("1", b"2", 2)
+    assert list(headers) == [("a", b"1"), ("b", b"2"), ("a", b"3")]
+    assert len(headers) == 3
+
+
+def test_what_is_not_there() -> None:
+    headers = Headers([("a", b"1")])
+    assert headers.raw("x") is None
+    assert headers.get("x") == ""
+    assert headers.get("x", "-") == "-"
+    assert headers.count("x") == 0
+
+
+def test_any_bytes_are_text() -> None:
+    assert Headers([("a", bytes(range(256)))]).get("a").encode("latin-1") == bytes(range(256))

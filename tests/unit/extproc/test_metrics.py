@@ -1,0 +1,98 @@
+from prometheus_client.parser import text_string_to_metric_families
+
+from extproc.events import TokenUsage
+from extproc.metrics import MAX_MODELS, Metrics
+from extproc.outcomes import UNKNOWN, Outcome
+
+ROW = {
+    "address": "10.0.0.1:80", "ready": True, "in_flight": 2, "in_flight_tokens": 30, "waiting": 1.0, "running": None,
+    "kv_usage": 0.5, "scrape_age": 0.1,
+}  # fmt: skip
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    page = metrics.exposition().decode()
+    return {
+        (
+            sample.name.removeprefix("infer_gateway_"),
+            *(f"{k}={v}" for k, v in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_a_request_that_ended_well() -> None:
+    metrics = Metrics(list)
+    outcome = Outcome(
+        status=200, served="b", attempts=3, ttft=0.2, stream=1.0, usage=TokenUsage(100, 60, 11), details="via_upstream"
+    )
+    metrics.ended("m", "a", outcome, 1.5)
+    got = samples(metrics)
+    assert got["requests_total", "model=m", "pod=b", "status=200"] == 1
+    assert got["retries_total",] == 2
+    assert got["fallbacks_total",] == 1
+    assert got["time_to_first_token_seconds_sum", "model=m"] == 0.2
+    assert got["time_per_output_token_seconds_sum", "model=m"] == 0.1
+    assert got["request_seconds_sum", "model=m"] == 1.5
+    for kind, tokens in (("prompt", 100), ("cached", 60), ("completion", 11)):
+        assert got["tokens_total", f"kind={kind}", "model=m"] == tokens
+
+
+def test_a_request_of_which_nothing_is_known() -> None:
+    metrics = Metrics(list)
+    metrics.ended("m", "a", UNKNOWN, 1.5)
+    got = samples(metrics)
+    assert got["requests_total", "model=other", "pod=a", "status=unknown"] == 1
+    assert got["retries_total",] == got["fallbacks_total",] == 0
+    assert not [key for key in got if key[0].startswith(("time_to_first", "time_per_output", "tokens"))]
+
+
+def test_model_names_are_bounded_and_earned() -> None:
+    metrics = Metrics(list)
+    metrics.ended("guessed", "a", Outcome(status=404), 0.1)
+    for number in range(MAX_MODELS + 5):
+        metrics.ended(f"m{number}", "a", Outcome(status=200), 0.1)
+    models = {
+        label for key in samples(metrics) if key[0] == "requests_total" for label in key if label.startswith("model=")
+    }
+    assert len(models) == MAX_MODELS + 1
+    assert "model=other" in models
+    assert "model=guessed" not in models
+
+
+def test_pods_are_read_when_the_page_is() -> None:
+    rows = [dict(ROW)]
+    metrics = Metrics(lambda: rows)
+    got = samples(metrics)
+    assert got["pods_ready",] == 1
+    assert got["pod_in_flight", "pod=10.0.0.1:80"] == 2
+    assert ("pod_running", "pod=10.0.0.1:80") not in got
+    rows.clear()
+    assert not [key for key in samples(metrics) if "pod=10.0.0.1:80" in key]
+
+
+def test_the_other_counters() -> None:
+    metrics = Metrics(list)
+    metrics.opened()
+    metrics.opened()
+    metrics.closed()
+    metrics.decided(0.0001, None)
+    metrics.decided(0.0001, 0.5)
+    metrics.refused(401, "expired")
+    metrics.authenticated("ok")
+    metrics.plugin("kv-cache", "score", 1e-5)
+    metrics.plugin_fault("mine", "filter")
+    metrics.scraped(0.002)
+    metrics.scrape_failed("timeout")
+    metrics.protocol_error()
+    got = samples(metrics)
+    assert got["streams",] == 1
+    assert got["decision_seconds_count",] == 2
+    assert got["prefix_match_ratio_count",] == 1
+    assert got["refusals_total", "reason=expired", "status=401"] == 1
+    assert got["auth_total", "result=ok"] == 1
+    assert got["plugin_seconds_count", "phase=score", "plugin=kv-cache"] == 1
+    assert got["plugin_faults_total", "phase=filter", "plugin=mine"] == 1
+    assert got["scrape_seconds_count",] == got["scrape_failures_total", "reason=timeout"] == 1
+    assert got["protocol_errors_total",] == 1

@@ -1,0 +1,50 @@
+import pytest
+
+from extproc.events import ResponseHeaders, ResponseTrailers, TokenUsage
+from extproc.headers import Headers
+from extproc.outcomes import STREAM_TRAILER, TTFT_TRAILER, UNKNOWN, Outcome, from_headers, from_trailers
+
+ATTRIBUTES = {
+    "response.code": 200.0,
+    "response.code_details": "via_upstream",
+    "upstream.address": "10.0.0.2:8000",
+    "upstream.request_attempt_count": 2.0,
+}
+
+
+def test_trailers_tell_everything() -> None:
+    headers = Headers([(TTFT_TRAILER, b"101241"), (STREAM_TRAILER, b"404181")])
+    outcome = from_trailers(ResponseTrailers(headers, usage=TokenUsage(10, 4, 5), attributes=ATTRIBUTES))
+    assert outcome == Outcome(
+        status=200,
+        served="10.0.0.2:8000",
+        attempts=2,
+        ttft=0.101241,
+        stream=0.404181,
+        usage=TokenUsage(10, 4, 5),
+        details="via_upstream",
+    )
+    assert outcome.tpot == pytest.approx(0.404181 / 4)
+
+
+def test_what_nobody_tells_is_unknown_and_not_zero() -> None:
+    headers = Headers([(TTFT_TRAILER, b"-"), (STREAM_TRAILER, b"")])
+    assert from_trailers(ResponseTrailers(headers)) == UNKNOWN
+    assert UNKNOWN.tpot is None
+
+
+@pytest.mark.parametrize("tokens", [None, 0, 1])
+def test_one_token_has_no_time_per_token(tokens: int | None) -> None:
+    assert Outcome(stream=1.0, usage=TokenUsage(completion=tokens)).tpot is None
+
+
+def test_trailers_add_to_what_the_headers_said() -> None:
+    event = ResponseHeaders(Headers([(":status", b"503")]), served="10.0.0.1:8000", attributes=ATTRIBUTES)
+    early = from_headers(event)
+    assert early == Outcome(status=503, served="10.0.0.1:8000", attempts=2, details="via_upstream")
+    assert from_trailers(ResponseTrailers(Headers()), early) == early
+
+
+@pytest.mark.parametrize("status", [b"", b"abc", b"\xff"])
+def test_a_strange_status_is_unknown(status: bytes) -> None:
+    assert from_headers(ResponseHeaders(Headers([(":status", status)]))).status is None
