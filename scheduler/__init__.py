@@ -1,1 +1,1 @@
-"""Chooses a model-server pod for a request: filter, score, pick. Knows nothing of Envoy, HTTP or asyncio (`pool` aside)."""
+"""Chooses a model-server pod for a request: filter, score, pick. Without Envoy, HTTP or asyncio (`pool` aside)."""

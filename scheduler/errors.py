@@ -24,7 +24,11 @@ class Saturated(SchedulingError):
 
 
 class PluginConfigError(Exception):
-    """A plugin cannot be built as configured. `path` leads into the scheduler section: ("pluginConfig", 0, "args", "x")."""
+    """A plugin cannot be built as configured.
+
+    `path` leads into the scheduler section: `("pluginConfig", 0, "args", "x")`; `hint` is a valid name that was
+    probably meant, or advice, or "".
+    """
 
     def __init__(self, message: str, path: tuple[str | int, ...] = (), hint: str = "") -> None:
         super().__init__(message)

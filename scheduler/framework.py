@@ -1,8 +1,15 @@
 """What a plugin is.
 
 A plugin is a class with a `name`, a `Params` model (pydantic, frozen, strict) for its arguments, and one or more of the
-methods below. It is built once, from its parameters, and lives as long as the configuration does. All methods run on one
-thread, so a plugin needs no locks; none may block, read a clock or roll dice of its own: `cycle.now` and `cycle.rng` are there.
+methods below. It is built once, from its parameters, and lives as long as the configuration does. All methods run on
+one thread, so a plugin needs no locks; none may block, read a clock or roll dice of its own: `cycle.now` and
+`cycle.rng` are there.
+
+Two optional class attributes steer the builder (`scheduler.builder`):
+
+- `needs`: names of plugins that must be built along with this one, because this one reads what they prepare. They take
+  part in every phase but filter and score, unless they are enabled there too.
+- `alone`: True for a scorer that makes no sense beside others.
 """
 
 from random import Random
@@ -31,15 +38,19 @@ class NoParams(PluginParams):
 class Cycle:
     """One decision being made. `state` lets a plugin keep what it computed for a later phase of the same decision."""
 
-    __slots__ = ("now", "prefix_match", "rng", "state")
+    __slots__ = ("now", "prefix_match", "prefix_span", "rng", "state")
 
     def __init__(self, *, now: float, rng: Random) -> None:
         #: Monotonic seconds.
         self.now = now
         self.rng = rng
         self.state: dict[str, Any] = {}
-        #: Share of the prompt (0-1) per candidate that its prefix cache is expected to hold. Set by whoever knows.
+        #: Share (0-1) of the prompt that each candidate's prefix cache is expected to hold, as far as it was looked at.
+        #: Set by a `Preparer` for the pods it was given; kept in step with the candidates from then on. None: nobody
+        #: looked.
         self.prefix_match: FloatArray | None = None
+        #: Share (0-1) of the prompt that was looked at; the rest counts as not held.
+        self.prefix_span = 1.0
 
 
 class Plugin(Protocol):
@@ -47,6 +58,15 @@ class Plugin(Protocol):
 
     name: ClassVar[str]
     Params: ClassVar[type[PluginParams]]
+
+
+@runtime_checkable
+class Preparer(Protocol):
+    """Finds out something that several plugins want to know."""
+
+    def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
+        """Runs before the filters, over all pods that the request may go to. Leaves what it found in `cycle`."""
+        ...
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
-"""The words of the scheduler: request, pod, snapshot, decision. Values only; no behaviour that needs a clock or a socket."""
+"""The words of the scheduler: request, pod, snapshot, decision. Values only; nothing needs a clock or a socket."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,9 +16,13 @@ BoolArray = npt.NDArray[np.bool_]
 #: of current models is at 3.5-4.5; the reference endpoint picker takes 4 as well.
 CHARS_PER_TOKEN = 4
 
+#: Selections that a snapshot remembers. Filters that look at scraped values make one or two; those that look at the
+#: request make many, which must not pile up while no scrape comes. 32 of 512 pods are about 1.5 MB.
+MAX_SELECTIONS = 32
+
 
 class Prompt:
-    """The text of a prompt in the order in which a model sees it, kept in parts so that only what is hashed is encoded."""
+    """The text of a prompt in the order in which a model sees it, in parts, so that only what is hashed is encoded."""
 
     __slots__ = ("_parts", "length")
 
@@ -59,7 +63,7 @@ class Lookup(Protocol):
     def __call__(self, kind: str, name: str, /) -> str | None: ...
 
 
-def nothing(kind: str, name: str, /) -> str | None:
+def nothing(kind: str, name: str, /) -> str | None:  # noqa: ARG001 - contract
     """The `Lookup` of a request that came with nothing to look up."""
     return None
 
@@ -101,14 +105,14 @@ NO_ADAPTERS = Adapters()
 class Snapshot:
     """The pods at one moment, one array per signal, all of one length and in one order.
 
-    Scraped columns (`waiting` to `adapters`) never change after construction; a value that is unknown or stale is NaN (an
-    empty `Adapters`). Live columns (`in_flight` to `served`) are the store's own arrays: they are true when read and must
-    not be written.
+    Scraped columns (`waiting` to `adapters`) never change after construction; a value that is unknown or stale is NaN
+    (an empty `Adapters`). Live columns (`in_flight` to `served`) are the store's own arrays: they are true when read
+    and must not be written.
     """
 
     __slots__ = (
-        "_rows", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "running", "served",
-        "tpot", "ttft", "waiting",
+        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "running",
+        "served", "tpot", "ttft", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -146,6 +150,44 @@ class Snapshot:
         #: What a plugin derived from scraped columns alone, by a key of its own: computed once per snapshot.
         self.derived: dict[Any, Any] = {}
         self._rows: dict[str, int] | None = None
+        self._selected: dict[bytes, tuple[npt.NDArray[np.intp], Snapshot]] = {}
+
+    @classmethod
+    def of(
+        cls,
+        pods: Iterable[Pod | str],
+        *,
+        waiting: Sequence[float] | None = None,
+        running: Sequence[float] | None = None,
+        kv_usage: Sequence[float] | None = None,
+        ttft: Sequence[float] | None = None,
+        tpot: Sequence[float] | None = None,
+        adapters: Sequence[Adapters] | None = None,
+        in_flight: Sequence[int] | None = None,
+        in_flight_tokens: Sequence[int] | None = None,
+        served: Sequence[int] | None = None,
+    ) -> "Snapshot":
+        """A snapshot from plain sequences, for tests and tools; what is left out is unknown, or 0 where we count."""
+        every = tuple([Pod(pod) if isinstance(pod, str) else pod for pod in pods])
+
+        def scraped(values: Sequence[float] | None) -> FloatArray:
+            return np.full(len(every), np.nan) if values is None else np.array(values, np.float64)
+
+        def live(values: Sequence[int] | None) -> IntArray:
+            return np.zeros(len(every), np.int64) if values is None else np.array(values, np.int64)
+
+        return cls(
+            every,
+            waiting=scraped(waiting),
+            running=scraped(running),
+            kv_usage=scraped(kv_usage),
+            ttft=scraped(ttft),
+            tpot=scraped(tpot),
+            adapters=(NO_ADAPTERS,) * len(every) if adapters is None else tuple(adapters),
+            in_flight=live(in_flight),
+            in_flight_tokens=live(in_flight_tokens),
+            served=live(served),
+        )
 
     def __len__(self) -> int:
         return len(self.pods)
@@ -158,10 +200,21 @@ class Snapshot:
         return self._rows
 
     def select(self, keep: BoolArray) -> "Snapshot":
-        """The snapshot of the kept pods, in the same order. Its live columns are copies of this moment."""
+        """The snapshot of the kept pods, in the same order. Its live columns are copies of this moment.
+
+        Scraped columns and what was derived from them are shared between equal selections, so a filter that decides by
+        scraped values costs the gathering of three columns a request.
+        """
+        mask = keep.tobytes()
+        known = self._selected.get(mask)
+        if known is not None:
+            rows, selected = known
+            return selected._with_live(  # noqa: SLF001 - its own class
+                self.in_flight[rows], self.in_flight_tokens[rows], self.served[rows]
+            )
         rows = np.flatnonzero(keep)
         picked = rows.tolist()
-        return Snapshot(
+        selected = Snapshot(
             tuple([self.pods[row] for row in picked]),
             waiting=self.waiting[rows],
             running=self.running[rows],
@@ -173,6 +226,27 @@ class Snapshot:
             in_flight_tokens=self.in_flight_tokens[rows],
             served=self.served[rows],
         )
+        if len(self._selected) < MAX_SELECTIONS:
+            self._selected[mask] = (rows, selected)
+        return selected
+
+    def _with_live(self, in_flight: IntArray, in_flight_tokens: IntArray, served: IntArray) -> "Snapshot":
+        """This snapshot with other live columns; everything else is shared, caches included."""
+        other = Snapshot.__new__(Snapshot)
+        other.pods = self.pods
+        other.waiting = self.waiting
+        other.running = self.running
+        other.kv_usage = self.kv_usage
+        other.ttft = self.ttft
+        other.tpot = self.tpot
+        other.adapters = self.adapters
+        other.in_flight = in_flight
+        other.in_flight_tokens = in_flight_tokens
+        other.served = served
+        other.derived = self.derived
+        other._rows = self._rows  # noqa: SLF001 - its own class
+        other._selected = self._selected  # noqa: SLF001 - its own class
+        return other
 
     def derive(self, key: object, compute: Callable[["Snapshot"], Any]) -> Any:
         """`compute(self)`, once per snapshot: for parts of a score that depend on scraped columns alone."""

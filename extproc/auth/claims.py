@@ -1,0 +1,84 @@
+"""What the claims of a token must be."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from extproc.auth.base import Reason
+from extproc.auth.token import TokenError
+
+Claims = Mapping[str, object]
+
+#: Seconds. Integers are exact in a float up to here; no date lies beyond.
+MAX_NUMERIC_DATE = 2**53
+
+#: Claims that hold a list as one string with spaces: RFC 8693 section 4.2, and the older spelling of some providers.
+_SPACED = frozenset({"scope", "scp"})
+
+
+def check_subject(claims: Claims) -> str:
+    """`sub`, or "" where there is none. Raises TokenError."""
+    subject = claims.get("sub", "")
+    if not isinstance(subject, str):
+        raise TokenError(Reason.MALFORMED)
+    return subject
+
+
+def check_times(claims: Claims, *, now: float, clock_skew: float) -> float:
+    """`exp`, which is later than `now` (both seconds since the epoch). Raises TokenError."""
+    if "exp" not in claims:
+        raise TokenError(Reason.NO_EXPIRY)
+    expiry = _date(claims["exp"])
+    latest = now + clock_skew
+    # Both are looked at before anything is said of expiry: a malformed token is called that at any time.
+    early = any(name in claims and _date(claims[name]) > latest for name in ("nbf", "iat"))
+    # RFC 7519 section 4.1.4: "on or after which the JWT MUST NOT be accepted".
+    if expiry <= now:
+        raise TokenError(Reason.EXPIRED)
+    if early:
+        raise TokenError(Reason.NOT_YET_VALID)
+    return expiry
+
+
+def check_audience(claims: Claims, audiences: frozenset[str]) -> None:
+    """`aud` names one of `audiences`, where there are any. Raises TokenError."""
+    found = claims.get("aud", [])
+    if isinstance(found, str):
+        found = [found]
+    if not _strings(found):
+        raise TokenError(Reason.MALFORMED)
+    if audiences and audiences.isdisjoint(found):
+        raise TokenError(Reason.WRONG_AUDIENCE)
+
+
+def has(claims: Claims, name: str, value: object) -> bool:
+    """Whether a claim equals `value` or is a list that holds it. A `scope` is a list with spaces between."""
+    found = claims.get(name)
+    if isinstance(found, list):
+        return any(_same(item, value) for item in found)
+    if name in _SPACED and isinstance(found, str):
+        return isinstance(value, str) and bool(value) and f" {value} " in f" {found} "
+    return _same(found, value)
+
+
+def models(claims: Claims, name: str) -> frozenset[str]:
+    """The models that a claim lists; none where it is missing or is no list of strings."""
+    found = claims.get(name)
+    if isinstance(found, str):
+        found = found.split()
+    return frozenset(found) if _strings(found) else frozenset()
+
+
+def _date(value: object) -> float:
+    # `bool` is an int to Python, and not to JSON.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMERIC_DATE:
+        raise TokenError(Reason.MALFORMED)
+    return value
+
+
+def _strings(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _same(found: object, wanted: object) -> bool:
+    # 1 == True in Python, and not in JSON.
+    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted

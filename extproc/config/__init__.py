@@ -1,0 +1,18 @@
+"""The configuration: from a ConfigMap to frozen values, with every mistake in one clear report."""
+
+from extproc.config.loader import Loaded, load, loads
+from extproc.config.model import AuthConfig, EndpointsConfig, GatewayConfig
+from extproc.config.show import dump, json_schema
+from extproc.errors import ConfigError
+
+__all__ = [
+    "AuthConfig",
+    "ConfigError",
+    "EndpointsConfig",
+    "GatewayConfig",
+    "Loaded",
+    "dump",
+    "json_schema",
+    "load",
+    "loads",
+]

@@ -1,0 +1,151 @@
+"""What is wrong, or doubtful, between values that are each right."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from extproc.config.authentication import is_exposed
+from extproc.config.decode import Decoded
+from extproc.config.model import AuthConfig, GatewayConfig, IssuerConfig
+from extproc.config.problems import Path, Problem, nearest
+from extproc.config.units import is_ip, shorten, split_port
+from scheduler.config import SchedulerConfig
+from scheduler.errors import PluginConfigError
+from scheduler.pool.dialects import DIALECTS
+
+#: Says what is wrong with the plugins of a configuration.
+ValidatePlugins = Callable[[SchedulerConfig], Sequence[PluginConfigError]]
+
+AUTH_IS_OFF = "authentication is off: every request is let in"
+
+
+def validate_plugins(config: SchedulerConfig) -> Sequence[PluginConfigError]:
+    """By the plugins that come with the scheduler, and those named as `module:attr`."""
+    from scheduler.builder import validate
+    from scheduler.registry import in_tree_registry
+
+    return validate(config, in_tree_registry())
+
+
+def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
+    """Paths are those of the configuration, not yet of the document."""
+    config = decoded.config
+    for error in validate(config.scheduler_config()):
+        yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
+    # A value that is missing because it was wrong is no mistake of its own.
+    if decoded.sound(("auth",)):
+        yield from _auth(config)
+    yield from _endpoints(config)
+    if decoded.sound(("endpoints",)):
+        yield from _signals(config)
+    if decoded.sound(("listener",), ("admin",), ("transport",)):
+        yield from _ports(config)
+
+
+def warnings(config: GatewayConfig) -> Iterator[Problem]:
+    """What is allowed and should be known. Paths as in `problems`."""
+    auth = config.auth
+    if config.auth_policy() is None:
+        yield Problem(AUTH_IS_OFF, ("auth",))
+    elif auth is not None:
+        for path, issuer in _issuers(auth):
+            if is_exposed(issuer.jwks_uri or ""):
+                reason = "plain http: whoever is on the way can give the gateway keys of their own (use https)"
+                yield Problem(reason, (*path, "jwksUri"))
+            if issuer.issuer is None:
+                yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
+            if not issuer.audiences:
+                yield Problem("no audiences are given: tokens made for other services are let in, too", path)
+    if not config.endpoints.static and not config.endpoints.dns:
+        yield Problem("neither static nor dns names a pod: requests get a 503", ("endpoints",))
+
+
+def _issuers(auth: AuthConfig) -> list[tuple[Path, IssuerConfig]]:
+    if auth.issuers is None:
+        return [(("auth",), auth)]
+    return [(("auth", "issuers", index), issuer) for index, issuer in enumerate(auth.issuers)]
+
+
+def _auth(config: GatewayConfig) -> Iterator[Problem]:
+    auth = config.auth
+    if auth is None:
+        return
+    if auth.jwks_uri is None and auth.issuers is None:
+        given = [name for name, value in auth if name in auth.model_fields_set and value is not None]
+        if given:
+            keys = [str(AuthConfig.model_fields[name].alias) for name in given]
+            reason = (
+                f"is missing: auth has {', '.join(keys)}, yet no token would be checked;"
+                " set jwksUri, or leave out `auth` to run without authentication"
+            )
+            yield Problem(reason, ("auth", "jwksUri"))
+        return
+    if auth.issuers is not None:
+        for name in ("issuer", "audiences", "jwks_uri"):
+            if getattr(auth, name):
+                key = str(AuthConfig.model_fields[name].alias)
+                yield Problem("cannot be set beside issuers: move it into an entry of that list", ("auth", key))
+        yield from _issuer_list(auth.issuers)
+
+
+def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, one in enumerate(issuers):
+        path: Path = ("auth", "issuers", index)
+        if one.jwks_uri is None:
+            yield Problem("is missing", (*path, "jwksUri"))
+        if one.issuer is None:
+            if len(issuers) > 1:
+                yield Problem("is missing: one of several issuers is found by its name", (*path, "issuer"))
+        elif seen.setdefault(one.issuer, index) != index:
+            yield Problem(f"is the issuer of issuers[{seen[one.issuer]}] already", (*path, "issuer"))
+
+
+def _endpoints(config: GatewayConfig) -> Iterator[Problem]:
+    endpoints = config.endpoints
+    seen: dict[str, int] = {}
+    for index, pod in enumerate(endpoints.static):
+        if seen.setdefault(pod.address, index) != index:
+            reason = f"{pod.address} is listed already, at static[{seen[pod.address]}]"
+            yield Problem(reason, ("endpoints", "static", index, "address"))
+    names: dict[tuple[str, int], int] = {}
+    for index, one in enumerate(endpoints.dns):
+        if names.setdefault((one.name.rstrip("."), one.port), index) != index:
+            first = names[one.name.rstrip("."), one.port]
+            yield Problem(
+                f"{one.name}:{one.port} is listed already, at dns[{first}]", ("endpoints", "dns", index, "name")
+            )
+
+
+def _signals(config: GatewayConfig) -> Iterator[Problem]:
+    endpoints = config.endpoints
+    known = (*DIALECTS, *endpoints.engines)
+    if endpoints.engine not in known:
+        reason = (
+            f'there is no engine "{shorten(endpoints.engine)}"; known are {", ".join(known)}, and what `engines` adds'
+        )
+        yield Problem(reason, ("endpoints", "engine"), hint=nearest(endpoints.engine, known))
+    for name, engine in endpoints.engines.items():
+        if engine == type(engine)():
+            yield Problem("names no metric", ("endpoints", "engines", name))
+    if endpoints.effective_stale_after() <= endpoints.scrape.interval:
+        reason = "must be longer than scrape.interval: the metrics would be stale before they are read again"
+        yield Problem(reason, ("endpoints", "staleAfter"))
+
+
+def _ports(config: GatewayConfig) -> Iterator[Problem]:
+    bound: list[tuple[str, int, str]] = []
+    wanted: list[tuple[str, int, Path]] = [
+        (config.listener.host, config.listener.port, ("listener", "port")),
+        (config.admin.host, config.admin.port, ("admin", "port")),
+    ]
+    if not config.transport.address.startswith("unix:"):
+        host, port = split_port(config.transport.address)
+        wanted.append((host, port, ("transport", "address")))
+    for host, port, path in wanted:
+        for other, number, owner in bound:
+            if port and port == number and (host == other or _any(host) or _any(other)):
+                yield Problem(f"port {port} is the port of {owner} already", path)
+        bound.append((host, port, ".".join(map(str, path))))
+
+
+def _any(host: str) -> bool:
+    return is_ip(host) and host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound

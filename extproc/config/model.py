@@ -1,0 +1,361 @@
+"""The configuration: every key, its default and its meaning. The reference and the JSON schema are made from this."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from extproc.auth.base import AuthPolicy, Issuer
+from extproc.config import authentication, fields
+from extproc.config.fields import AsTuple, Bytes, Seconds, Section, Text, Texts
+from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
+from scheduler.pool.dialects import DIALECTS, Dialect, custom
+
+HOUR, DAY = 3600.0, 86400.0
+#: How many scrapes in a row may be lost before what is known of a pod no longer counts …
+STALE_SCRAPES = 5
+#: … and the least time for that, in seconds: one long garbage collection of an engine is no reason to forget its load.
+MIN_STALE = 2.0
+
+
+class PluginEntry(Section):
+    """Arguments of one plugin."""
+
+    name: Text = Field(description="Name of the plugin.")
+    args: fields.Arguments = Field(
+        default={},
+        description="Arguments of the plugin. Each one is optional; what is left out has the plugin's default.",
+    )
+
+
+class ScorerEntry(Section):
+    """A score plugin and its weight."""
+
+    name: Text = Field(description="Name of the plugin.")
+    weight: fields.Weight = Field(
+        default=1.0, description="How much its scores count: 0 or more. 0 computes the score for explanations only."
+    )
+
+
+_OrDefaults = BeforeValidator(fields.not_null)
+
+
+class FilterPlugins(Section):
+    """Plugins that say which pods may serve a request at all."""
+
+    enabled: Annotated[Texts | None, _OrDefaults] = Field(
+        default=None,
+        description="Exactly these filters, in this order. [] means none; left out, the defaults are used.",
+    )
+    disabled: Texts = Field(default=(), description="Filters that are removed, from the defaults too.")
+
+
+class ScorePlugins(Section):
+    """Plugins that say how good each pod is for a request."""
+
+    enabled: Annotated[Annotated[tuple[ScorerEntry, ...], AsTuple] | None, _OrDefaults] = Field(
+        default=None,
+        description="Exactly these scorers. [] means none; left out, the defaults are used, each with weight 1.",
+    )
+    disabled: Texts = Field(default=(), description="Scorers that are removed, from the defaults too.")
+
+
+class PluginLists(Section):
+    """Which plugins take part in a decision."""
+
+    filter: FilterPlugins = Field(
+        default=FilterPlugins(), alias="Filter", description="Filters: which pods may serve a request."
+    )
+    score: ScorePlugins = Field(
+        default=ScorePlugins(), alias="Score", description="Scorers: how good each pod is for a request."
+    )
+
+
+class SchedulingConfig(Section):
+    """How a pod is picked."""
+
+    plugin_config: Annotated[tuple[PluginEntry, ...], AsTuple] = Field(default=(), description="Arguments of plugins.")
+    plugins: PluginLists = Field(default=PluginLists(), description="Which plugins are enabled and disabled.")
+
+
+_JwksUri = Annotated[str, AfterValidator(authentication.jwks_uri)]
+
+
+class IssuerConfig(Section):
+    """Somebody whose tokens are accepted."""
+
+    issuer: Text | None = Field(
+        default=None, description="JWT issuer: what a token's `iss` must be, exactly. Left out, `iss` is not checked."
+    )
+    audiences: Texts = Field(
+        default=(), description="JWT audiences: a token's `aud` must name one of them. Left out, `aud` is not checked."
+    )
+    jwks_uri: _JwksUri | None = Field(
+        default=None,
+        description="Where the key set (JWKS) is: https://, http:// or file:///. Setting it turns authentication on.",
+    )
+    ca_file: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate authorities trusted for jwksUri, in place of the system's.",
+    )
+
+
+class AuthConfig(IssuerConfig):
+    """Authentication by JWT. On when `jwksUri` (or `issuers`) is given."""
+
+    issuers: Annotated[tuple[IssuerConfig, ...], AsTuple, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Several issuers, in place of issuer, audiences and jwksUri; each needs a name of its own.",
+    )
+    algorithms: (
+        Annotated[tuple[Annotated[str, AfterValidator(authentication.algorithm)], ...], AsTuple, Field(min_length=1)]
+        | None
+    ) = Field(
+        default=None,
+        description="Signature algorithms that are accepted. Left out: all asymmetric ones, as they fit the key.",
+    )
+    required_claims: dict[str, fields.Scalar] = Field(
+        default={},
+        description="Claims that a token must have: equal to the value, or a list (or `scope` string) that holds it.",
+    )
+    models: Text | None = Field(
+        default=None,
+        description="Claim that lists the models that the bearer may use. A token without it may use none."
+        " Left out, every token may use every model.",
+    )
+    clock_skew: Annotated[float, Seconds(0, HOUR)] = Field(
+        default=60.0, description="How far `nbf` and `iat` may lie in the future. `exp` gets no such grace."
+    )
+    jwks_max_stale: Annotated[float, Seconds(60, 30 * DAY)] = Field(
+        default=DAY, description="How long a key set is used after it was last fetched, while its provider is down."
+    )
+    forward_token: bool = Field(
+        default=False, description="Whether model servers get the Authorization header. false: it is removed."
+    )
+    identity_headers: Annotated[dict[str, Text], AfterValidator(authentication.identity_headers)] = Field(
+        default={},
+        description="Headers that tell model servers who is asking: header name → claim."
+        " What a client sends under such a name is removed.",
+    )
+
+
+class StaticEndpoint(Section):
+    """A pod that is always there. A plain string is its address."""
+
+    address: fields.PodAddress = Field(description="ip:port, or [ip6]:port.")
+    name: str = Field(default="", description="For people. Left empty: the address.")
+    labels: dict[str, str] = Field(default={}, description="Labels, for plugins.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: object) -> object:
+        return {"address": data} if isinstance(data, str) else data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        full = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [{"type": "string", "description": "ip:port, or [ip6]:port."}, full]}
+
+
+class DnsEndpoint(Section):
+    """A name that resolves to the addresses of pods, such as that of a headless Service."""
+
+    name: fields.DnsName = Field(description="Host name; every address that it resolves to is a pod.")
+    port: fields.PodPort = Field(description="Port of the pods, 1-65535.")
+    interval: Annotated[float, Seconds(0.1, HOUR)] = Field(default=5.0, description="Time between look-ups.")
+
+
+class EngineConfig(Section):
+    """How an engine of your own names its metrics: per signal, names in order of preference."""
+
+    waiting: fields.MetricNames = Field(default=(), description="Gauge: requests in the queue.")
+    running: fields.MetricNames = Field(default=(), description="Gauge: requests being computed.")
+    kv_usage: fields.MetricNames = Field(default=(), description="Gauge, 0-1: used share of the KV cache.")
+    ttft: fields.MetricNames = Field(default=(), description="Histogram, seconds: time to first token.")
+    tpot: fields.MetricNames = Field(default=(), description="Histogram, seconds: time per output token.")
+
+
+class ScrapeConfig(Section):
+    """How pods are asked for their metrics."""
+
+    interval: Annotated[float, Seconds(0.02, HOUR)] = Field(
+        default=0.2, description="Time between two scrapes of a pod."
+    )
+    timeout: Annotated[float, Seconds(0.01, HOUR)] = Field(
+        default=1.0, description="Longest time that a scrape may take."
+    )
+    path: fields.UrlPath | None = Field(
+        default=None, description="Path of the metrics page. Left out: the engine's own, which is /metrics for most."
+    )
+    scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
+
+
+class EndpointsConfig(Section):
+    """Where the pods are, and how their state is read."""
+
+    static: Annotated[tuple[StaticEndpoint, ...], AsTuple] = Field(
+        default=(), description="Pods that are always there."
+    )
+    dns: Annotated[tuple[DnsEndpoint, ...], AsTuple] = Field(default=(), description="Names that resolve to pods.")
+    engine: Text = Field(
+        default="vllm", description=f"Engine of the pods: {', '.join(DIALECTS)}, or one from `engines`."
+    )
+    engines: dict[str, EngineConfig] = Field(
+        default={}, description="Engines of your own: name → names of its metrics."
+    )
+    scrape: ScrapeConfig = Field(default=ScrapeConfig(), description="How pods are asked for their metrics.")
+    stale_after: Annotated[float, Seconds(0.1, DAY)] | None = Field(
+        default=None,
+        description="Age from which a pod's metrics no longer steer."
+        f" Left out: {STALE_SCRAPES} scrape intervals, at least {MIN_STALE:g}s.",
+    )
+
+    def effective_stale_after(self) -> float:
+        """Seconds."""
+        return max(STALE_SCRAPES * self.scrape.interval, MIN_STALE) if self.stale_after is None else self.stale_after
+
+    def dialect(self) -> Dialect:
+        """How the pods' engine names its signals, and where."""
+        own = self.engines.get(self.engine)
+        if own is None:
+            known = DIALECTS[self.engine]
+            return custom({}, name=self.engine, path=self.scrape.path or known.path, base=known)
+        return custom(own.model_dump(exclude_defaults=True), name=self.engine, path=self.scrape.path or "/metrics")
+
+    def with_static(self, addresses: Sequence[str]) -> Self:
+        """The same, with these pods (`ip:port`) and no others."""
+        pods = tuple(StaticEndpoint.model_validate(address) for address in addresses)
+        return self.model_copy(update={"static": pods, "dns": ()})
+
+
+class ListenerConfig(Section):
+    """Where Envoy takes requests."""
+
+    host: fields.IP = Field(default="0.0.0.0", description="IP address.")  # noqa: S104 - a gateway is there to be reached
+    port: fields.Port = Field(default=8080, description="Port; 0: a free one.")
+    max_body_bytes: Annotated[int, Bytes(1 << 10, 1 << 30)] = Field(
+        default=16 << 20, description="Largest request body: bytes, or a size such as 16Mi. What is larger gets a 413."
+    )
+
+
+class TransportConfig(Section):
+    """How Envoy reaches the sidecar."""
+
+    address: fields.TransportAddress = Field(
+        default="unix:///var/run/infer-gateway/extproc.sock", description="unix:///absolute/path, or host:port."
+    )
+    mode: Literal["grpcio"] = Field(
+        default="grpcio", description="Server in use. grpcio serves any Envoy-based gateway."
+    )
+    drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
+        default=30.0, description="How long requests in flight may go on after SIGTERM."
+    )
+    max_concurrent_streams: int = Field(
+        default=100_000, ge=1, le=2**31 - 1, description="Most ext_proc streams (requests) on one connection."
+    )
+
+
+class AdminConfig(Section):
+    """Where the sidecar has its health, metrics and debug pages."""
+
+    host: fields.IP = Field(default="127.0.0.1", description="IP address. These pages have no authentication.")
+    port: fields.Port = Field(default=9090, description="Port; 0: a free one.")
+
+
+class EnvoyConfig(Section):
+    """What of Envoy's own set-up follows from here."""
+
+    admin_socket: fields.SocketPath = Field(
+        default="/var/run/infer-gateway/envoy-admin.sock", description="Unix socket of Envoy's admin interface."
+    )
+    endpoints_file: fields.FilePath = Field(
+        default="/var/run/infer-gateway/xds/endpoints.yaml", description="File through which Envoy learns of the pods."
+    )
+    request_timeout: Annotated[float, Seconds(0, DAY)] = Field(
+        default=900.0, description="Longest time for a client to send its whole request. 0: no limit."
+    )
+    stream_idle_timeout: Annotated[float, Seconds(0, DAY)] = Field(
+        default=900.0, description="Longest silence, in either direction, before a request is ended. 0: no limit."
+    )
+    connect_timeout: Annotated[float, Seconds(0.001, HOUR)] = Field(
+        default=1.0, description="Longest time to connect to a pod."
+    )
+    retries: int = Field(default=2, ge=0, le=4, description="Further pods that are tried, next-best first: 0-4.")
+    message_timeout: Annotated[float, Seconds(0.001, HOUR)] = Field(
+        default=5.0, description="Longest time that Envoy waits for an answer of the sidecar."
+    )
+
+
+class LoggingConfig(Section):
+    """Logs, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
+    format: Literal["json", "text"] = Field(default="json", description="json: one object a line. text: for people.")
+
+
+class DebugConfig(Section):
+    """What explains the gateway's decisions."""
+
+    decisions: int = Field(
+        default=256, ge=0, le=65536, description="Newest decisions kept for the admin pages. 0: none."
+    )
+    response_header: bool = Field(
+        default=False, description="Whether answers say in a header which pod was picked and why."
+    )
+
+
+class GatewayConfig(Section):
+    """The whole configuration."""
+
+    scheduler: SchedulingConfig = Field(default=SchedulingConfig(), description="How a pod is picked.")
+    auth: AuthConfig | None = Field(
+        default=None, description="Authentication by JWT. Left out: every request is let in."
+    )
+    endpoints: EndpointsConfig = Field(
+        default=EndpointsConfig(), description="Where the pods are, how their state is read."
+    )
+    listener: ListenerConfig = Field(default=ListenerConfig(), description="Where Envoy takes requests.")
+    transport: TransportConfig = Field(default=TransportConfig(), description="How Envoy reaches the sidecar.")
+    admin: AdminConfig = Field(default=AdminConfig(), description="Health, metrics and debug pages.")
+    envoy: EnvoyConfig = Field(default=EnvoyConfig(), description="What of Envoy's own set-up follows from here.")
+    logging: LoggingConfig = Field(default=LoggingConfig(), description="Logs.")
+    debug: DebugConfig = Field(default=DebugConfig(), description="What explains the gateway's decisions.")
+
+    def scheduler_config(self) -> SchedulerConfig:
+        plugins = self.scheduler.plugins
+        scorers = plugins.score.enabled
+        return SchedulerConfig(
+            plugin_config=tuple(PluginConfig(entry.name, entry.args) for entry in self.scheduler.plugin_config),
+            filters_enabled=plugins.filter.enabled,
+            filters_disabled=plugins.filter.disabled,
+            scores_enabled=None if scorers is None else tuple(ScorerRef(one.name, one.weight) for one in scorers),
+            scores_disabled=plugins.score.disabled,
+        )
+
+    def auth_policy(self) -> AuthPolicy | None:
+        """None: authentication is off.
+
+        Raises:
+            ValueError: the values cannot be used together. Never for a configuration that came from `load`.
+        """
+        auth = self.auth
+        if auth is None or (auth.jwks_uri is None and not auth.issuers):
+            return None
+        return AuthPolicy(
+            issuers=tuple(
+                Issuer(one.issuer or "", one.audiences, one.jwks_uri or "", one.ca_file or auth.ca_file)
+                for one in auth.issuers or (auth,)
+            ),
+            algorithms=auth.algorithms,
+            required_claims=auth.required_claims,
+            models_claim=auth.models,
+            clock_skew=auth.clock_skew,
+            jwks_max_stale=auth.jwks_max_stale,
+        )
+
+    def identity_headers(self) -> Mapping[str, str]:
+        """Header name (lower case) → claim; empty while authentication is off."""
+        return {} if self.auth is None or self.auth_policy() is None else self.auth.identity_headers

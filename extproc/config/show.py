@@ -1,0 +1,91 @@
+"""The configuration for people and editors: the effective values as YAML, and the JSON schema."""
+
+import math
+from typing import Any
+
+import yaml
+
+from extproc.config.document import resolve
+from extproc.config.model import GatewayConfig
+
+_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+
+
+def dump(config: GatewayConfig) -> str:
+    """`config` as YAML, defaults filled in, keys in the order of the model. Loading it gives the same behaviour."""
+    data = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data["scheduler"] = _scheduler(config)
+    data["endpoints"]["staleAfter"] = config.endpoints.model_copy(
+        update={"stale_after": config.endpoints.effective_stale_after()}
+    ).model_dump(mode="json", by_alias=True)["staleAfter"]
+    data["endpoints"]["scrape"]["path"] = config.endpoints.dialect().path
+    if config.auth_policy() is None:
+        data.pop("auth", None)
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a whole configuration, for editors and for the reference."""
+    return {"$schema": _SCHEMA, **GatewayConfig.model_json_schema(by_alias=True)}
+
+
+def _scheduler(config: GatewayConfig) -> dict[str, Any]:
+    """The section with the plugins that take part, and the arguments that they have."""
+    from scheduler.builder import DEFAULT_FILTERS, DEFAULT_SCORERS
+    from scheduler.registry import in_tree_registry
+
+    registry = in_tree_registry()
+    canonical = registry.canonical
+    wanted = config.scheduler_config()
+    off = {canonical(name) for name in wanted.filters_disabled}
+    filters = wanted.filters_enabled
+    if filters is None:
+        filters = tuple(name for name in DEFAULT_FILTERS if canonical(name) not in off)
+    off = {canonical(name) for name in wanted.scores_disabled}
+    scorers = wanted.scores_enabled
+    if scorers is None:
+        scorers = tuple(one for one in DEFAULT_SCORERS if canonical(one.name) not in off)
+    entries = {entry.name: dict(entry.args) for entry in wanted.plugin_config}
+    configured = {canonical(name) for name in entries}
+    for name in (*filters, *(one.name for one in scorers)):
+        if canonical(name) not in configured:
+            configured.add(canonical(name))
+            entries[name] = {}
+    for name, args in entries.items():
+        for parameter, info in registry.get(name).Params.model_fields.items():
+            # A value of another type may be written in another way than it is kept.
+            if isinstance(info.default, str | bool | int | float) and math.isfinite(_number(info.default)):
+                args.setdefault(info.alias or parameter, info.default)
+    weights = [
+        {"name": one.name, "weight": int(one.weight) if one.weight == int(one.weight) else one.weight}
+        for one in scorers
+    ]
+    return {
+        "pluginConfig": [{"name": name, "args": args} for name, args in entries.items() if args],
+        "plugins": {
+            "Filter": {"enabled": list(filters), "disabled": list(wanted.filters_disabled)},
+            "Score": {"enabled": weights, "disabled": list(wanted.scores_disabled)},
+        },
+    }
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `extproc.config.document` would not read as a string, and repeats values in place of aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's hook
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        plain = resolve(text) == text
+    except ValueError:
+        plain = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+
+
+_Dumper.add_representer(str, _text)

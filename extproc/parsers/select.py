@@ -1,0 +1,63 @@
+"""Which parser reads a request: chosen by the end of its path, so that APIs under a prefix are known as well."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import unquote
+
+from extproc.parsers.anthropic_messages import ANTHROPIC_MESSAGES
+from extproc.parsers.base import Api, ParsedRequest
+from extproc.parsers.generic import GENERIC
+from extproc.parsers.openai_chat import OPENAI_CHAT
+from extproc.parsers.openai_completions import OPENAI_COMPLETIONS
+from extproc.parsers.openai_embeddings import OPENAI_EMBEDDINGS
+from extproc.parsers.openai_responses import OPENAI_RESPONSES
+
+#: Most frequent first. Chat is known under any version: nothing else has this name, and some engines serve it as `/v3`.
+_SUFFIXES: Final = (
+    ("/chat/completions", Api.OPENAI_CHAT),
+    ("/v1/completions", Api.OPENAI_COMPLETIONS),
+    ("/v1/messages", Api.ANTHROPIC_MESSAGES),
+    ("/v1/responses", Api.OPENAI_RESPONSES),
+    ("/v1/embeddings", Api.OPENAI_EMBEDDINGS),
+)
+
+_PARSERS: Final[Mapping[Api, Callable[[bytes], ParsedRequest]]] = {
+    parser.api: parser
+    for parser in (
+        OPENAI_CHAT,
+        OPENAI_COMPLETIONS,
+        OPENAI_EMBEDDINGS,
+        OPENAI_RESPONSES,
+        ANTHROPIC_MESSAGES,
+        GENERIC,
+    )
+}
+
+
+def api_of(path: str) -> Api:
+    """The API that `path` (with or without a query) belongs to."""
+    if "?" in path:
+        path = path.partition("?")[0]
+    if "%" in path:
+        # Engines decode a path before they look for its handler, so `completion%73` is no way around what is required.
+        path = unquote(path)
+    path = path.rstrip("/")
+    for suffix, api in _SUFFIXES:
+        if path.endswith(suffix):
+            return api
+    return Api.GENERIC
+
+
+def is_model_api(path: str) -> bool:
+    """Whether requests to `path` are of an API that is known here, hence JSON whatever their content type says."""
+    return api_of(path) is not Api.GENERIC
+
+
+def parse(path: str, body: bytes) -> ParsedRequest:
+    """What the body of a request to `path` says.
+
+    Raises:
+        Refusal: 400; the body is not a JSON object, `model` is missing, empty or not a string, or `stream` is not a
+            boolean. Nothing else is ever refused or raised.
+    """
+    return _PARSERS[api_of(path)](body)

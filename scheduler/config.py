@@ -1,0 +1,35 @@
+"""The scheduler's part of the configuration. Frozen values, not yet checked against what plugins there are.
+
+`scheduler.builder.validate` says what is wrong with one, `scheduler.builder.build` makes a profile of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """Arguments of one plugin, as written: the plugin's own `Params` checks them."""
+
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerRef:
+    """A scorer and how much its scores count. `weight` is finite and >= 0; 0 computes the score and ignores it."""
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """Which plugins take part, and their arguments. None for `*_enabled` means the defaults; () means none."""
+
+    plugin_config: tuple[PluginConfig, ...] = ()
+    filters_enabled: tuple[str, ...] | None = None
+    filters_disabled: tuple[str, ...] = ()
+    scores_enabled: tuple[ScorerRef, ...] | None = None
+    scores_disabled: tuple[str, ...] = ()

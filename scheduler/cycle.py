@@ -1,0 +1,222 @@
+"""One decision: subset → prepare → filter → score → pick → record."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scheduler.errors import NoReadyPod, Saturated
+from scheduler.framework import MAX_SCORE, MIN_SCORE, Cycle
+from scheduler.profile import FAULTY, PREPARE, BadAnswer, Member, Profile
+from scheduler.types import BoolArray, Decision, FloatArray, Request, Snapshot, Undo
+
+if TYPE_CHECKING:
+    from random import Random
+
+#: Pods in a decision: the best, and four that Envoy may try after it. More retries would outlive any client's patience.
+MAX_PODS = 5
+#: Totals that differ by less are a tie; far above rounding noise and far below what any scorer means by a difference.
+TIE = 1e-6
+#: Scores may leave their range by so much: rounding, not a fault.
+SLACK = 1e-6
+#: Up to so many pods, sorting them all is cheaper than finding the best few first.
+SMALL = 12
+
+
+def schedule(
+    profile: Profile, request: Request, snapshot: Snapshot, *, now: float, rng: "Random", record: bool = True
+) -> Decision:
+    """Picks a pod for `request`, with up to four fallbacks.
+
+    The best total wins; ties go to the fewest in-flight requests, then to the fewest served so far, then to chance.
+
+    Args:
+        profile: the plugins.
+        request: what is to be served.
+        snapshot: the pods that are ready.
+        now: monotonic seconds.
+        rng: for ties and for plugins that roll dice.
+        record: False decides without telling the plugins of the pick: nothing is to be undone then.
+
+    Raises:
+        NoReadyPod: there is no pod, or none that the gateway's subset allows.
+        Saturated: a filter left none.
+    """
+    cycle = Cycle(now=now, rng=rng)
+    pods = snapshot if request.subset is None else _allowed(snapshot, request.subset)
+    if not pods.pods:
+        raise NoReadyPod("no pod is ready" if request.subset is None else "no pod of the allowed subset is ready")
+    for member in profile.preparers:
+        _prepare(profile, member, request, pods, cycle)
+    filtered: dict[str, int] = {}
+    for member in profile.filters:
+        pods = _filter(profile, member, request, pods, cycle)
+        filtered[member.name] = len(pods.pods)
+    scores, total = _score(profile, request, pods, cycle)
+    rows = _best(total, pods, rng)
+    best = rows[0]
+    tokens = request.prompt.tokens
+    share = None
+    match = cycle.prefix_match
+    if match is not None:
+        share = float(match[best])
+        tokens = round(tokens * (1.0 - share * cycle.prefix_span))
+    undo: tuple[Undo, ...] = ()
+    if record:
+        for member in profile.recorders:
+            taken_back = profile.run(member, request, pods.pods[best], cycle)
+            if taken_back is not None and taken_back is not FAULTY:
+                undo = (*undo, taken_back)
+    return Decision(
+        pods=tuple([pods.pods[row] for row in rows]),
+        candidates=pods,
+        total=total,
+        scores=scores,
+        weights=profile.weights,
+        filtered=filtered,
+        uncached_tokens=tokens,
+        prefix_match=share,
+        undo=undo,
+    )
+
+
+def _allowed(snapshot: Snapshot, subset: frozenset[str]) -> Snapshot:
+    rows = snapshot.rows
+    allowed = [rows[address] for address in subset if address in rows]
+    if len(allowed) == len(snapshot):
+        return snapshot
+    keep = np.zeros(len(snapshot), np.bool_)
+    keep[allowed] = True
+    return snapshot.select(keep)
+
+
+def _prepare(profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle) -> None:
+    before = cycle.prefix_match
+    answer = profile.run(member, request, pods, cycle)
+    match = cycle.prefix_match
+    if match is before:
+        return
+    fault = _fault_of(match, len(pods.pods), 1.0)
+    if fault and answer is not FAULTY:
+        profile.on_fault(member.name, PREPARE, BadAnswer(f"prefix_match {fault}"))
+    if fault or answer is FAULTY:
+        cycle.prefix_match = before
+
+
+def _filter(profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle) -> Snapshot:
+    keep: BoolArray = profile.run(member, request, pods, cycle)
+    if keep is FAULTY:
+        return pods
+    count = len(pods.pods)
+    if type(keep) is not np.ndarray or keep.shape != (count,) or keep.dtype.kind != "b":
+        profile.on_fault(member.name, member.phase, BadAnswer(f"a mask of {count} is wanted, not {_shape_of(keep)}"))
+        return pods
+    left = np.count_nonzero(keep)
+    if left == count:
+        return pods
+    if not left:
+        raise Saturated(member.name)
+    if cycle.prefix_match is not None:
+        cycle.prefix_match = cycle.prefix_match[keep]
+    return pods.select(keep)
+
+
+def _score(
+    profile: Profile, request: Request, pods: Snapshot, cycle: Cycle
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """Scores by scorer, and their weighted sum."""
+    scorers = profile.scorers
+    count = len(pods.pods)
+    matrix = np.empty((len(scorers), count))
+    faulty: list[int] = []
+    for index, member in enumerate(scorers):
+        answer = profile.run(member, request, pods, cycle)
+        if type(answer) is np.ndarray and answer.shape == (count,) and answer.dtype.kind in "fiu":
+            matrix[index] = answer
+        else:
+            if answer is not FAULTY:
+                wanted = BadAnswer(f"{count} scores are wanted, not {_shape_of(answer)}")
+                profile.on_fault(member.name, member.phase, wanted)
+            matrix[index] = MIN_SCORE
+            faulty.append(index)
+    if scorers:
+        # One look at all scores; NaN makes each comparison false, so it cannot slip through.
+        low, high = np.minimum.reduce(matrix, axis=None), np.maximum.reduce(matrix, axis=None)
+        if not (low >= MIN_SCORE - SLACK and high <= MAX_SCORE + SLACK):
+            for index, member in enumerate(scorers):
+                fault = _fault_of(matrix[index], count, MAX_SCORE)
+                if fault:
+                    profile.on_fault(member.name, member.phase, BadAnswer(f"score {fault}"))
+                    matrix[index] = MIN_SCORE
+                    faulty.append(index)
+    weighted = matrix if profile.weight_column is None else matrix * profile.weight_column
+    total: FloatArray = np.add.reduce(weighted, axis=0)
+    scores = dict(zip(profile.scorer_names, matrix, strict=True))
+    for index in faulty:
+        del scores[profile.scorer_names[index]]
+    return scores, total
+
+
+def _best(total: FloatArray, pods: Snapshot, rng: "Random") -> list[int]:
+    """Rows of the best pods, best first."""
+    # Whole numbers, so that a tie is an equality; negative, so that less is better as it is in the other keys.
+    worth = np.rint(total * (-1 / TIE))
+    count = len(total)
+    if count == 1:
+        return [0]
+    if count <= SMALL:
+        keys = zip(
+            worth.tolist(), pods.in_flight.tolist(), pods.served.tolist(), _dice(count, rng), range(count), strict=True
+        )
+        return [key[4] for key in sorted(keys)][:MAX_PODS]
+    rows = _least((worth, pods.in_flight, pods.served), rng)
+    keys = zip(
+        worth[rows].tolist(),
+        pods.in_flight[rows].tolist(),
+        pods.served[rows].tolist(),
+        _dice(len(rows), rng),
+        rows,
+        strict=True,
+    )
+    return [key[4] for key in sorted(keys)]
+
+
+def _dice(count: int, rng: "Random") -> list[float]:
+    roll = rng.random
+    return [roll() for _ in range(count)]
+
+
+def _least(keys: tuple[Any, ...], rng: "Random") -> list[int]:
+    """The `MAX_PODS` rows that are least by the keys in turn, in no order; chance decides where all keys are equal."""
+    chosen: list[int] = []
+    rows = None
+    for key in keys:
+        values = key if rows is None else key[rows]
+        wanted = MAX_PODS - len(chosen)
+        edge = np.partition(values, wanted - 1)[wanted - 1]
+        below = np.flatnonzero(values < edge)
+        tied = np.flatnonzero(values == edge)
+        if rows is not None:
+            below, tied = rows[below], rows[tied]
+        chosen += below.tolist()
+        rows = tied
+        if len(tied) + len(chosen) == MAX_PODS:
+            return chosen + tied.tolist()
+    assert rows is not None  # noqa: S101 - there are keys
+    return chosen + rng.sample(rows.tolist(), MAX_PODS - len(chosen))
+
+
+def _fault_of(values: Any, count: int, most: float) -> str:
+    """What is wrong with `count` numbers of 0 to `most`, or ""."""
+    if type(values) is not np.ndarray or values.shape != (count,) or values.dtype.kind not in "fiu":
+        return f"must be {count} numbers, not {_shape_of(values)}"
+    low, high = np.minimum.reduce(values), np.maximum.reduce(values)
+    if low >= -SLACK and high <= most + SLACK:
+        return ""
+    return f"must be within 0-{most:g}, not {low} to {high}"
+
+
+def _shape_of(answer: Any) -> str:
+    """What a plugin answered, in few words."""
+    if isinstance(answer, np.ndarray):
+        return f"an array of {answer.dtype} of shape {answer.shape}"
+    return type(answer).__name__

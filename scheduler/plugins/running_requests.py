@@ -1,0 +1,27 @@
+"""`running-requests`: towards the engine that computes the fewest requests."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from scheduler.framework import Cycle, NoParams, PluginParams
+from scheduler.scaling import min_max
+from scheduler.types import FloatArray, Request, Snapshot
+
+
+class RunningRequests:
+    """Score: running requests, min-max scaled; all equal: 100, unknown: 50."""
+
+    name: ClassVar[str] = "running-requests"
+    Params: ClassVar[type[PluginParams]] = NoParams
+
+    def __init__(self, params: NoParams) -> None:
+        pass
+
+    def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
+        scores: FloatArray = pods.derive(RunningRequests, _scores)
+        return scores
+
+
+def _scores(pods: Snapshot) -> FloatArray:
+    return min_max(pods.running, np.isfinite(pods.running))

@@ -1,0 +1,218 @@
+"""A pod's metrics pages to samples, by the dialect of its engine."""
+
+import math
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from scheduler.pool.dialects import Dialect
+from scheduler.pool.exposition import Family, Series, is_exposition, labels, series
+from scheduler.types import NO_ADAPTERS, Adapters
+
+#: Seconds by which an engine's start time must move to be another start. Some client libraries compute it anew for each
+#: page from the machine's boot time, which follows corrections of the clock.
+RESTART_TOLERANCE = 1.0
+
+_CAPACITY = re.compile("[0-9]{1,9}")
+
+
+class NotMetrics(ValueError):
+    """The page is no exposition at all: HTML, JSON, binary."""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What one page says. None: the page does not say it."""
+
+    #: Requests, at least 0.
+    waiting: float | None = None
+    running: float | None = None
+    #: Used share of the KV cache, 0-1.
+    kv_usage: float | None = None
+    #: Mean time to first token and per output token of what the engine observed since the previous page, seconds.
+    ttft: float | None = None
+    tpot: float | None = None
+    adapters: Adapters | None = None
+    #: The engine is another process than on the previous page: its caches are empty.
+    restarted: bool = False
+
+
+NOTHING = Sample()
+
+
+class SignalReader:
+    """Reads the pages of one pod in their order. Keeps what is needed to compare a page with the one before."""
+
+    __slots__ = (
+        "_adapters",
+        "_kv_usage",
+        "_last_adapters",
+        "_running",
+        "_started",
+        "_started_at",
+        "_tpot",
+        "_ttft",
+        "_waiting",
+    )
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._waiting = _Gauge(dialect.waiting)
+        self._running = _Gauge(dialect.running)
+        self._kv_usage = _Gauge(dialect.kv_usage)
+        self._ttft = _Histogram(dialect.ttft)
+        self._tpot = _Histogram(dialect.tpot)
+        self._adapters = _Gauge(dialect.adapters)
+        self._last_adapters: tuple[bytes, Adapters] = (b"", NO_ADAPTERS)
+        self._started = _Gauge(dialect.started)
+        self._started_at = math.nan
+
+    def read(self, page: bytes) -> Sample:
+        """What the page says. A signal that is not there, is no number or makes no sense is None.
+
+        Raises:
+            NotMetrics: no signal was found, and the page does not look like an exposition either.
+        """
+        ttft, ttft_reset = self._ttft.read(page)
+        tpot, tpot_reset = self._tpot.read(page)
+        sample = Sample(
+            waiting=_total(self._waiting.read(page)),
+            running=_total(self._running.read(page)),
+            kv_usage=_share(self._kv_usage.read(page)),
+            ttft=ttft,
+            tpot=tpot,
+            adapters=self._newest_adapters(page),
+            restarted=self._restarted(page) or ttft_reset or tpot_reset,
+        )
+        if sample == NOTHING and not is_exposition(page):
+            raise NotMetrics("the page is not in Prometheus' text format")
+        return sample
+
+    def _newest_adapters(self, page: bytes) -> Adapters | None:
+        found = self._adapters.read(page)
+        if not found:
+            return None
+        # An engine leaves a series behind for each combination of adapters that it ever ran. On equal times the later
+        # line holds, as it does for a gauge that is set twice.
+        newest, newest_at = b"", -math.inf
+        for raw, at in found:
+            if at >= newest_at:
+                newest, newest_at = raw, at
+        if newest != self._last_adapters[0]:
+            self._last_adapters = (newest, _parse_adapters(labels(newest)))
+        return self._last_adapters[1]
+
+    def _restarted(self, page: bytes) -> bool:
+        """Whether the start time moved. Where a page tells several, the newest counts."""
+        at = max((value for _, value in self._started.read(page) if math.isfinite(value)), default=math.nan)
+        before = self._started_at
+        if at == at:
+            self._started_at = at
+        return abs(at - before) > RESTART_TOLERANCE
+
+
+class _Name:
+    """A metric name of a dialect, with the labels that its series must have."""
+
+    __slots__ = ("family", "wanted")
+
+    def __init__(self, text: str) -> None:
+        name, brace, rest = text.partition("{")
+        self.family = Family(name.strip())
+        self.wanted = labels((brace + rest).encode()).items()
+
+    def series(self, page: bytes, suffix: bytes, block: tuple[int, int]) -> list[Series]:
+        found = series(page, self.family.name + suffix, *block)
+        if self.wanted:
+            return [one for one in found if self.wanted <= labels(one[0]).items()]
+        return found
+
+
+class _Gauge:
+    """The series of the first of several names that is on the page."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = [_Name(name) for name in names]
+
+    def read(self, page: bytes) -> list[Series]:
+        names = self._names
+        for place, name in enumerate(names):
+            block = name.family.locate(page)
+            if block is not None and (found := name.series(page, b"", block)):
+                if place:
+                    # An older engine: it will go on using the older name, and looking for one in vain costs a whole
+                    # page.
+                    names.insert(0, names.pop(place))
+                return found
+        return []
+
+
+class _Histogram:
+    """The mean of what a histogram observed from one page to the next."""
+
+    __slots__ = ("_before", "_names")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = [_Name(name) for name in names]
+        #: Name, sum and count on the previous page that had them.
+        self._before: tuple[_Name, float, float] | None = None
+
+    def read(self, page: bytes) -> tuple[float | None, bool]:
+        """The mean, or None where nothing new was observed; and whether the count went back.
+
+        None for the first page too: its mean is of all that the engine did since it started, which may be days.
+        """
+        now = self._totals(page)
+        if now is None:
+            return None, False
+        before, self._before = self._before, now
+        if before is None or before[0] is not now[0]:
+            return None, False
+        total, count = now[1] - before[1], now[2] - before[2]
+        reset = count < 0
+        if reset:
+            # The engine started anew: everything on the page is new.
+            total, count = now[1], now[2]
+        return (total / count if count > 0 and total >= 0 else None), reset
+
+    def _totals(self, page: bytes) -> tuple[_Name, float, float] | None:
+        names = self._names
+        for place, name in enumerate(names):
+            block = name.family.locate(page)
+            if block is None:
+                continue
+            count = _total(name.series(page, b"_count", block))
+            total = _total(name.series(page, b"_sum", block))
+            if count is None or total is None:
+                continue
+            if place:
+                names.insert(0, names.pop(place))
+            return name, total, count
+        return None
+
+
+def _total(found: list[Series]) -> float | None:
+    if not found:
+        return None
+    total = sum([value for _, value in found])
+    # Comparisons with NaN are false.
+    return total if 0 <= total < math.inf else None
+
+
+def _share(found: list[Series]) -> float | None:
+    total = _total(found)
+    return None if total is None else min(total / len(found), 1.0)
+
+
+def _parse_adapters(found: Mapping[str, str]) -> Adapters:
+    capacity = found.get("max_lora", "")
+    return Adapters(
+        running=_names(found.get("running_lora_adapters", "")),
+        waiting=_names(found.get("waiting_lora_adapters", "")),
+        capacity=int(capacity) if _CAPACITY.fullmatch(capacity) else 0,
+    )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset([name for part in text.split(",") if (name := part.strip())])

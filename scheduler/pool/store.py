@@ -1,0 +1,364 @@
+"""All that is known of the pods of a pool, and how it becomes a snapshot. Pure: `now` is told, in monotonic seconds.
+
+One thread only. Live counters change with every request and are written into the current snapshot; scraped values
+change with a scrape, with time (they go stale) and with discovery, and make a new snapshot then, when it is next
+asked for.
+"""
+
+from collections.abc import Callable, Iterable
+from math import inf, nan
+from typing import Any
+
+from scheduler.pool.columns import Columns
+from scheduler.pool.correction import corrected
+from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean
+from scheduler.pool.signals import Sample
+from scheduler.types import NO_ADAPTERS, FloatArray, Pod, Snapshot
+
+#: Seconds after which outcomes of requests make a new snapshot. Their estimates move slowly (half-life 10 s), and
+#: requests end far more often than pods are scraped.
+OUTCOME_REFRESH = 0.1
+
+#: Seconds after which requests sent or ended make a new snapshot. Their counts are in the current one at once; this
+#: only bounds the age of what plugins derived from `waiting` and `running` and keep with the snapshot.
+CORRECTION_REFRESH = 0.01
+
+
+def _ignore(pod: Pod) -> None:
+    pass
+
+
+class PodStore:
+    """The pods of a pool.
+
+    Args:
+        stale_after: seconds after which a scraped value is unknown.
+        on_left: called with each pod that left, or whose engine was restarted: what is remembered of it elsewhere is
+            void.
+    """
+
+    def __init__(self, stale_after: float, on_left: Callable[[Pod], None] = _ignore) -> None:
+        self._stale_after = stale_after
+        self._on_left = on_left
+        #: By address: the pods, and those that left and have requests in flight.
+        self._entries: dict[str, _Entry] = {}
+        self._columns = Columns(0)
+        #: Time to first token over uncached tokens, of all pods.
+        self._common = DecayingLine()
+        self._acquired = 0
+        self._snapshot = self._columns.snapshot((), 0.0, 0.0)
+        #: When the current snapshot ends to be true.
+        self._deadline = inf
+
+    # Discovery
+
+    def set_pods(self, pods: Iterable[Pod], now: float) -> tuple[list[Pod], list[Pod]]:
+        """Makes `pods` the pool, in this order; of equal addresses the first. Returns who joined and who left.
+
+        A pod that stays keeps all that is known of it. Of one that left, only its requests in flight are still counted.
+        """
+        wanted: dict[str, Pod] = {}
+        for pod in pods:
+            wanted.setdefault(pod.address, pod)
+        before, entries, old = self._snapshot.pods, self._entries, self._columns
+        if tuple(wanted.values()) == before:
+            return [], []
+        left = [pod for pod in before if pod.address not in wanted]
+        staying = [entries[pod.address] for pod in before if pod.address in wanted]
+        # A newcomer would win every tie, by requests served so far, until it has served as many as the others ever did.
+        level = min((entry.served + entry.head_start for entry in staying), default=0)
+
+        joined = []
+        columns = Columns(len(wanted))
+        for row, (address, pod) in enumerate(wanted.items()):
+            entry = entries.get(address)
+            if entry is None or entry.row < 0:
+                if entry is None:
+                    entry = entries[address] = _Entry(pod)
+                entry.head_start = max(level - entry.served, 0)
+                joined.append(pod)
+            else:
+                columns.copy_measured(row, old, entry.row)
+            entry.pod, entry.row = pod, row
+            columns.in_flight[row] = entry.in_flight
+            columns.in_flight_tokens[row] = entry.tokens
+            columns.served[row] = entry.served + entry.head_start
+        for pod in left:
+            entry = entries[pod.address]
+            entry.row = -1
+            entry.forget()
+            if not entry.in_flight:
+                del entries[pod.address]
+        self._columns = columns
+        self._renew(tuple(wanted.values()), now)
+        for pod in left:
+            self._on_left(pod)
+        return joined, left
+
+    # Scrapes
+
+    def in_flight(self, address: str) -> int:
+        """Requests in flight to a pod, known or not."""
+        entry = self._entries.get(address)
+        return 0 if entry is None else entry.in_flight
+
+    def observe(self, address: str, sample: Sample, now: float, in_flight: int | None = None) -> None:
+        """Takes in what a pod's engine reports. Ignored for a pod that has left.
+
+        Args:
+            address: of the pod.
+            sample: what its page says.
+            now: when the page was asked for, so that it never looks younger than it is.
+            in_flight: `in_flight(address)` of that moment; what is left out is of now. A request that was sent while
+                the page was made may not be on it, and is taken for one that is not.
+        """
+        entry = self._entries.get(address)
+        if entry is None or entry.row < 0:
+            return
+        if sample.restarted:
+            self.restarted(address)
+        row, columns, until = entry.row, self._columns, now + self._stale_after
+        entry.seen = entry.in_flight if in_flight is None else in_flight
+        entry.scraped_waiting = nan if sample.waiting is None else sample.waiting
+        entry.scraped_running = nan if sample.running is None else sample.running
+        entry.scraped_at = now
+        entry.failures = 0
+        waiting, running = corrected(entry.scraped_waiting, entry.scraped_running, entry.seen, entry.in_flight)
+        columns.waiting[row], columns.running[row] = waiting, running
+        columns.kv_usage[row] = nan if sample.kv_usage is None else sample.kv_usage
+        columns.adapters[row] = sample.adapters or NO_ADAPTERS
+        columns.gauges_until[row] = until
+        # Without new observations the last mean stays the last word, and grows old.
+        if sample.ttft is not None:
+            columns.engine_ttft.set(row, sample.ttft, now, until)
+        if sample.tpot is not None:
+            columns.engine_tpot.set(row, sample.tpot, now, until)
+        self._deadline = -inf
+
+    def observe_failure(self, address: str, now: float, error: str = "") -> None:
+        """A scrape failed. What earlier ones said stays until it is stale. Ignored for a pod that has left."""
+        entry = self._entries.get(address)
+        if entry is not None and entry.row >= 0:
+            if not entry.failures:
+                entry.failing_since = now
+            entry.failures += 1
+            entry.error = error
+
+    def restarted(self, address: str) -> None:
+        """The engine of a pod is a new process: nothing measured of the old one holds, and its caches are empty."""
+        entry = self._entries.get(address)
+        if entry is not None and entry.row >= 0:
+            entry.forget()
+            self._columns.forget(entry.row)
+            self._deadline = -inf
+            self._on_left(entry.pod)
+
+    # Requests
+
+    def acquire(self, pod: Pod, uncached_tokens: int, now: float) -> "Ticket":
+        """Counts a request that was picked for `pod`, with the prompt tokens that its cache should not hold."""
+        ticket = Ticket(self, pod, uncached_tokens)
+        self._acquired += 1
+        self._take(ticket, self._entry_of(pod))
+        self._refresh_by(now + CORRECTION_REFRESH)
+        return ticket
+
+    def observe_outcome(
+        self, address: str, *, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+    ) -> None:
+        """Takes in what a request took at the pod that answered it. Ignored for a pod that has left.
+
+        Args:
+            address: of the pod that answered.
+            ttft: seconds to the first token, or None.
+            uncached_tokens: prompt tokens that it had to compute.
+            tpot: seconds per output token after the first, or None.
+            now: when the request ended.
+        """
+        entry = self._entries.get(address)
+        if entry is None or entry.row < 0:
+            return
+        row, columns = entry.row, self._columns
+        if ttft is not None and 0 <= ttft < inf:
+            line = entry.ttft
+            line.observe(uncached_tokens, ttft, now)
+            self._common.observe(uncached_tokens, ttft, now)
+            columns.own_ttft.set(row, line.mean_y, now, now + KNOWN_FOR)
+            columns.own_tokens[row] = line.mean_x
+            columns.own_slope[row] = line.slope(self._common)
+        if tpot is not None and 0 <= tpot < inf:
+            entry.tpot.observe(tpot, now)
+            columns.own_tpot.set(row, entry.tpot.value, now, now + KNOWN_FOR)
+        self._refresh_by(now + OUTCOME_REFRESH)
+
+    # What is asked
+
+    def snapshot(self, now: float) -> Snapshot:
+        """The pool as it is at `now`. The same object until something scraped changed or became stale."""
+        if now < self._deadline:
+            return self._snapshot
+        return self._renew(self._snapshot.pods, now)
+
+    def totals(self) -> dict[str, int]:
+        """Sums over all pods, those that left with requests in flight included."""
+        entries = self._entries.values()
+        return {
+            "pods": len(self._snapshot.pods),
+            "in_flight": sum(entry.in_flight for entry in entries),
+            "in_flight_tokens": sum(entry.tokens for entry in entries),
+            "picked": self._acquired,
+        }
+
+    def statistics(self, now: float) -> list[dict[str, Any]]:
+        """One row per pod for people, ready for JSON; None for what is unknown.
+
+        Pods that left with requests in flight come last, with `ready` false.
+        """
+        snapshot = self.snapshot(now)
+        gone = [entry for entry in self._entries.values() if entry.row < 0]
+        here = [self._entries[pod.address] for pod in snapshot.pods]
+        return [_statistics(entry, snapshot, now) for entry in here + gone]
+
+    # Inside
+
+    def _renew(self, pods: tuple[Pod, ...], now: float) -> Snapshot:
+        self._snapshot = self._columns.snapshot(pods, now, self._common.mean_x)
+        self._deadline = self._columns.known_until(now)
+        return self._snapshot
+
+    def _refresh_by(self, time: float) -> None:
+        if time < self._deadline:
+            self._deadline = time
+
+    def _entry_of(self, pod: Pod) -> "_Entry":
+        entry = self._entries.get(pod.address)
+        if entry is None:
+            entry = self._entries[pod.address] = _Entry(pod)
+        return entry
+
+    def _take(self, ticket: "Ticket", entry: "_Entry") -> None:
+        ticket.entry = entry
+        entry.in_flight += 1
+        entry.tokens += ticket.tokens
+        entry.served += 1
+        self._publish(entry)
+
+    def _give_back(self, ticket: "Ticket", entry: "_Entry", *, served: bool) -> None:
+        ticket.entry = None
+        entry.in_flight -= 1
+        entry.tokens -= ticket.tokens
+        if not served:
+            entry.served -= 1
+        self._publish(entry)
+        if entry.row < 0 and not entry.in_flight:
+            del self._entries[entry.pod.address]
+
+    def _publish(self, entry: "_Entry") -> None:
+        """Writes a pod's live counters, and the counts that are corrected by them, into the current snapshot."""
+        row = entry.row
+        if row < 0:
+            return
+        columns, snapshot = self._columns, self._snapshot
+        columns.in_flight[row] = entry.in_flight
+        columns.in_flight_tokens[row] = entry.tokens
+        columns.served[row] = entry.served + entry.head_start
+        if entry.scraped_at == -inf:
+            return
+        waiting, running = corrected(entry.scraped_waiting, entry.scraped_running, entry.seen, entry.in_flight)
+        columns.waiting[row], columns.running[row] = waiting, running
+        # A value that the snapshot calls unknown, for its age, stays unknown there.
+        if snapshot.waiting[row] >= 0:
+            snapshot.waiting[row] = waiting
+        if snapshot.running[row] >= 0:
+            snapshot.running[row] = running
+
+
+class Ticket:
+    """One request in flight. `release` it by the first sign that it is over; `move` it when another pod served it."""
+
+    __slots__ = ("_store", "entry", "pod", "tokens")
+
+    def __init__(self, store: PodStore, pod: Pod, tokens: int) -> None:
+        self._store = store
+        #: Where it counts, or counted last.
+        self.pod = pod
+        self.tokens = tokens
+        #: The store's own.
+        self.entry: _Entry | None = None
+
+    def release(self, now: float) -> None:
+        """Counts the request no more. Further calls do nothing."""
+        if self.entry is not None:
+            self._store._give_back(self, self.entry, served=True)  # noqa: SLF001 - one module, one idea
+            self._store._refresh_by(now + CORRECTION_REFRESH)  # noqa: SLF001
+
+    def move(self, pod: Pod) -> None:
+        """Counts the request at `pod` instead. Does nothing where it counts there already, or was released."""
+        if self.entry is None or pod.address == self.pod.address:
+            return
+        self._store._give_back(self, self.entry, served=False)  # noqa: SLF001
+        self.pod = pod
+        self._store._take(self, self._store._entry_of(pod))  # noqa: SLF001
+
+
+class _Entry:
+    """One pod: its live counters, and what is needed to go on measuring it."""
+
+    __slots__ = (
+        "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at", "scraped_running",
+        "scraped_waiting", "seen", "served", "tokens", "tpot", "ttft",
+    )  # fmt: skip
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        #: In the columns; -1 for a pod that is not in the pool.
+        self.row = -1
+        self.in_flight = 0
+        self.tokens = 0
+        self.served = 0
+        #: Added to `served` where pods are compared by it.
+        self.head_start = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """All that was measured."""
+        self.seen = 0
+        self.scraped_waiting = nan
+        self.scraped_running = nan
+        self.scraped_at = -inf
+        self.failures = 0
+        self.failing_since = -inf
+        self.error = ""
+        self.ttft = DecayingLine()
+        self.tpot = DecayingMean()
+
+
+def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]:
+    def known(column: FloatArray) -> float | None:
+        value = float(column[entry.row]) if ready else nan
+        return value if value == value else None
+
+    ready = entry.row >= 0
+    adapters = snapshot.adapters[entry.row] if ready else NO_ADAPTERS
+    return {
+        "address": entry.pod.address,
+        "name": entry.pod.name or entry.pod.address,
+        "ready": ready,
+        "in_flight": entry.in_flight,
+        "in_flight_tokens": entry.tokens,
+        "served": entry.served,
+        "waiting": known(snapshot.waiting),
+        "running": known(snapshot.running),
+        "kv_usage": known(snapshot.kv_usage),
+        "ttft": known(snapshot.ttft),
+        "tpot": known(snapshot.tpot),
+        "adapters": {
+            "running": sorted(adapters.running),
+            "waiting": sorted(adapters.waiting),
+            "capacity": adapters.capacity,
+        },
+        "scrape_age": None if entry.scraped_at == -inf else now - entry.scraped_at,
+        "failures": entry.failures,
+        "failing_for": now - entry.failing_since if entry.failures else None,
+        "error": entry.error,
+    }

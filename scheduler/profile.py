@@ -1,0 +1,159 @@
+"""What a configuration comes to: the plugins that take part in a cycle, and how they are run.
+
+A plugin's mistakes stop here. It may raise, answer nonsense or take milliseconds: the cycle goes on without it, and
+`on_fault` is told its name, the phase and the error.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from scheduler.framework import Cycle, Filter, PodWatcher, Preparer, Recorder, Scorer
+from scheduler.types import FloatArray, Pod, Request
+
+#: Seconds. In-tree plugins take microseconds; all streams of the process wait while a plugin computes.
+SLOW_SECONDS = 0.005
+#: Slow runs in a row that bench a plugin. One or two happen to anybody when the machine is busy or memory is collected.
+SLOW_RUNS = 3
+#: A benched plugin rests for so many times as long as it last took: it costs the process at most 1 % of its time.
+REST_FACTOR = 100.0
+
+PREPARE, FILTER, SCORE, PICKED, LEFT = "prepare", "filter", "score", "picked", "left"
+
+
+class SlowPlugin(Exception):
+    """A plugin took longer than `SLOW_SECONDS`."""
+
+
+class BadAnswer(Exception):
+    """A plugin answered what its contract does not allow."""
+
+
+class OnFault(Protocol):
+    def __call__(self, name: str, phase: str, error: Exception, /) -> None: ...
+
+
+class Observe(Protocol):
+    def __call__(self, name: str, phase: str, seconds: float, /) -> None: ...
+
+
+def ignore_fault(name: str, phase: str, error: Exception, /) -> None:
+    """For profiles whose faults nobody wants to hear of."""
+
+
+class Member:
+    """One plugin in one phase."""
+
+    __slots__ = ("benched_until", "call", "name", "phase", "slow_runs")
+
+    def __init__(self, name: str, phase: str, call: Callable[..., Any]) -> None:
+        self.name = name
+        self.phase = phase
+        self.call = call
+        self.slow_runs = 0
+        self.benched_until = float("-inf")
+
+
+#: What `Profile.run` answers for a plugin that has nothing valid to say.
+FAULTY: Any = object()
+
+
+class Profile:
+    """The plugins of one configuration, ready for `scheduler.cycle.schedule`. One thread only."""
+
+    def __init__(
+        self,
+        *,
+        plugins: Mapping[str, Any],
+        filters: Sequence[str] = (),
+        scorers: Sequence[tuple[str, float]] = (),
+        warnings: Iterable[str] = (),
+        on_fault: OnFault = ignore_fault,
+        observe: Observe | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Puts plugins together.
+
+        Args:
+            plugins: every plugin that was built, by name. All of them prepare, record and watch, if they can.
+            filters: names, in the order in which they run.
+            scorers: names and weights.
+            warnings: what the builder had to say.
+            on_fault: told of every fault of a plugin.
+            observe: told the time of every run of a plugin; needs `clock`.
+            clock: monotonic seconds. Without one, slow plugins are not told apart and nothing is measured.
+
+        Raises:
+            ValueError: `observe` without `clock`.
+        """
+        if observe is not None and clock is None:
+            raise ValueError("observe needs a clock")
+        self.plugins = dict(plugins)
+        self.warnings = tuple(warnings)
+        self.on_fault = on_fault
+        self.observe = observe
+        self.clock = clock
+        every = self.plugins.items()
+        self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
+        self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters]
+        self.scorers = [Member(name, SCORE, _scorer(plugins[name])) for name, _ in scorers]
+        self.recorders = [Member(name, PICKED, p.picked) for name, p in every if isinstance(p, Recorder)]
+        self.watchers = [Member(name, LEFT, p.left) for name, p in every if isinstance(p, PodWatcher)]
+        self.weights: dict[str, float] = dict(scorers)
+        self.scorer_names = tuple(self.weights)
+        #: Column of weights, or None where each is 1 and multiplying would change nothing.
+        self.weight_column: FloatArray | None = None
+        if any(weight != 1 for weight in self.weights.values()):
+            self.weight_column = np.array([*self.weights.values()], np.float64).reshape(-1, 1)
+
+    def run(self, member: Member, request: Request, subject: object, cycle: Cycle) -> Any:
+        """The plugin's answer, or `FAULTY` where it raised or is benched for being slow."""
+        clock = self.clock
+        if clock is None:
+            try:
+                return member.call(request, subject, cycle)
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the request is to be served
+                self.on_fault(member.name, member.phase, error)
+                return FAULTY
+        started = clock()
+        if started < member.benched_until:
+            return FAULTY
+        try:
+            answer = member.call(request, subject, cycle)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.on_fault(member.name, member.phase, error)
+            answer = FAULTY
+        ended = clock()
+        seconds = ended - started
+        if self.observe is not None:
+            self.observe(member.name, member.phase, seconds)
+        if seconds < SLOW_SECONDS:
+            member.slow_runs = 0
+        else:
+            self._slow(member, seconds, ended)
+        return answer
+
+    def left(self, pod: Pod) -> None:
+        """Tells the plugins that a pod is gone or was restarted."""
+        for member in self.watchers:
+            try:
+                member.call(pod)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.on_fault(member.name, LEFT, error)
+
+    def _slow(self, member: Member, seconds: float, now: float) -> None:
+        member.slow_runs += 1
+        rest = ""
+        if member.slow_runs >= SLOW_RUNS:
+            member.benched_until = now + seconds * REST_FACTOR
+            rest = f"; left out for {seconds * REST_FACTOR:.1f} s"
+        self.on_fault(member.name, member.phase, SlowPlugin(f"took {seconds * 1000:.1f} ms{rest}"))
+
+
+def _filter(plugin: Filter) -> Callable[..., Any]:
+    return plugin.keep
+
+
+def _scorer(plugin: Scorer) -> Callable[..., Any]:
+    return plugin.score

@@ -1,0 +1,306 @@
+"""What every parser refuses, and what none refuses. One suite over all of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.errors import Refusal
+from extproc.parsers import Api, ParsedRequest, parse
+from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_VALUES, UNCOUNTED_BODY
+
+PATHS = {
+    Api.OPENAI_CHAT: "/v1/chat/completions",
+    Api.OPENAI_COMPLETIONS: "/v1/completions",
+    Api.OPENAI_EMBEDDINGS: "/v1/embeddings",
+    Api.OPENAI_RESPONSES: "/v1/responses",
+    Api.ANTHROPIC_MESSAGES: "/v1/messages",
+    Api.GENERIC: "/pooling",
+}
+CHAT = PATHS[Api.OPENAI_CHAT]
+every_api = pytest.mark.parametrize("path", PATHS.values(), ids=[api.value for api in PATHS])
+
+
+def refused(path: str, body: bytes) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        parse(path, body)
+    refusal = caught.value
+    assert refusal.status == 400
+    assert refusal.type == "invalid_request_error"
+    # No words of the JSON library, no Python.
+    for word in ("malformed", "byte ", "$", "codec", "recursion", "truncated", "None", "dict", "msgspec"):
+        assert word not in refusal.message
+    return refusal
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+@every_api
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b" ",
+        b'{"model":"m"',
+        b'{"model":"m"}}',
+        b'{"model":"m",}',
+        b"{model:'m'}",
+        b'{"model":"m","temperature":NaN}',
+        b'{"model":"m","temperature":-Infinity}',
+        b'{"model":"m","seed":01}',
+        b'{"model":"m","messages":"\x01"}',
+        b'\xef\xbb\xbf{"model":"m"}',
+        '{"model":"m"}'.encode("utf-16"),
+        b"\x1f\x8b\x08\x00",
+        # A half of a surrogate pair, where it is read and where it is not.
+        b'{"model":"m","messages":[{"role":"user","content":"\\ud83d"}]}',
+        b'{"model":"m","user":"\\ud83d"}',
+    ],
+)
+def test_bad_json(path: str, text: bytes) -> None:
+    refusal = refused(path, text)
+    assert (refusal.message, refusal.code, refusal.param) == (
+        "The request body is not valid JSON.",
+        "invalid_json",
+        None,
+    )
+    assert refusal.detail
+
+
+@every_api
+@pytest.mark.parametrize("field", ["model", "messages", "prompt", "input", "x"])
+@pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
+def test_nesting(path: str, field: str, bracket: bytes) -> None:
+    refusal = refused(path, b'{"model":"m","' + field.encode() + b'":' + bracket * 100_000)
+    assert (refusal.message, refusal.code) == ("The request body is nested too deeply.", "invalid_json")
+
+
+@every_api
+def test_every_depth_is_parsed_or_refused(path: str) -> None:
+    # Walking takes more of the stack than decoding: between the two limits the prompt is empty.
+    outcomes = set()
+    for depth in range(100, 1100, 3):
+        nested = b"[" * depth + b"]" * depth
+        text = b'{"model":"m","messages":[%s],"input":[%s],"tools":%s,"prompt":%s}' % (nested, nested, nested, nested)
+        try:
+            outcomes.add(parse(path, text).model)
+        except Refusal as refusal:
+            outcomes.add(refusal.code or "")
+    assert outcomes == {"m", "invalid_json"}
+
+
+def test_a_prompt_too_deep_to_walk_is_empty() -> None:
+    lengths = set()
+    for depth in range(100, 1100):
+        nested = b"[" * depth + b"]" * depth
+        try:
+            lengths.add(
+                parse(CHAT, b'{"model":"m","messages":[{"role":"user","content":[%s]}]}' % nested).prompt.length
+            )
+        except Refusal:
+            break
+    assert len(lengths) == 2
+    assert 0 in lengths
+
+
+@every_api
+@pytest.mark.parametrize("text", [b"[]", b'"model"', b"3", b"null", b" [ ]", b"true"])
+def test_not_an_object(path: str, text: bytes) -> None:
+    refusal = refused(path, text)
+    assert (refusal.message, refusal.code) == ("The request body must be a JSON object.", "invalid_type")
+
+
+@every_api
+@pytest.mark.parametrize(
+    ("model", "message", "code"),
+    [
+        ("", "`model` must not be empty.", "invalid_value"),
+        (" \t\n", "`model` must not be empty.", "invalid_value"),
+        (3, "`model` must be a string, not a number.", "invalid_type"),
+        (0.5, "`model` must be a string, not a number.", "invalid_type"),
+        (False, "`model` must be a string, not a boolean.", "invalid_type"),
+        ([], "`model` must be a string, not an array.", "invalid_type"),
+        (["m"], "`model` must be a string, not an array.", "invalid_type"),
+        ({"id": "m"}, "`model` must be a string, not an object.", "invalid_type"),
+    ],
+)
+def test_wrong_model(path: str, model: object, message: str, code: str) -> None:
+    refusal = refused(path, body(model=model))
+    assert (refusal.message, refusal.code, refusal.param) == (message, code, "model")
+
+
+@every_api
+@pytest.mark.parametrize("fields", [{}, {"model": None}])
+def test_missing_model(path: str, fields: dict[str, Any]) -> None:
+    if path == PATHS[Api.GENERIC]:
+        assert parse(path, body(**fields)).model == ""
+        return
+    refusal = refused(path, body(**fields))
+    assert refusal.message == "The request names no model: `model` is required."
+    assert (refusal.code, refusal.param) == ("missing_required_parameter", "model")
+
+
+@every_api
+@pytest.mark.parametrize(
+    ("stream", "got"), [("yes", "a string"), (1, "a number"), ({}, "an object"), ([True], "an array")]
+)
+def test_wrong_stream(path: str, stream: object, got: str) -> None:
+    refusal = refused(path, body(model="m", stream=stream))
+    assert refusal.message == f"`stream` must be a boolean, not {got}."
+    assert (refusal.code, refusal.param) == ("invalid_type", "stream")
+
+
+@every_api
+def test_stream(path: str) -> None:
+    assert parse(path, body(model="m", stream=True)).stream is True
+    assert parse(path, body(model="m", stream=False)).stream is False
+    assert parse(path, body(model="m", stream=None)).stream is False
+    assert parse(path, body(model="m")).stream is False
+
+
+@pytest.mark.parametrize(("api", "path"), PATHS.items())
+def test_usage_requested(api: Api, path: str) -> None:
+    always = api in (Api.OPENAI_RESPONSES, Api.ANTHROPIC_MESSAGES, Api.OPENAI_EMBEDDINGS)
+    assert parse(path, body(model="m")).usage_requested
+    assert parse(path, body(model="m", stream=True)).usage_requested is always
+    assert parse(path, body(model="m", stream=True, stream_options={"include_usage": True})).usage_requested
+    for options in (None, [], "include_usage", {}, {"include_usage": False}, {"include_usage": 1}):
+        parsed = parse(path, body(model="m", stream=True, stream_options=options))
+        assert parsed.usage_requested is always
+
+
+@every_api
+def test_model_as_it_came(path: str) -> None:
+    assert parse(path, body(model=" Qwen/Qwen3-8B:ü\n")).model == " Qwen/Qwen3-8B:ü\n"
+
+
+@every_api
+def test_the_last_of_duplicate_keys_counts_however_spelled(path: str) -> None:
+    # As in the engines: otherwise they would serve another model than the one that was routed (and allowed).
+    assert parse(path, b'{"model":"a","model":"b"}').model == "b"
+    assert parse(path, b'{"model":"a","\\u006dodel":"b"}').model == "b"
+    assert json.loads(b'{"model":"a","\\u006dodel":"b"}') == {"model": "b"}
+    refused(path, b'{"model":"a","model":""}')
+
+
+@every_api
+def test_invalid_utf8(path: str) -> None:
+    refusal = refused(path, b'{"model":"m\xff"}')
+    assert (refusal.message, refusal.code) == ("The request body is not valid UTF-8.", "invalid_json")
+    # Where nobody here looks, it is left to the engine to refuse it.
+    assert parse(path, b'{"model":"m","user":"\xff"}').model == "m"
+
+
+def test_invalid_utf8_in_the_prompt() -> None:
+    refusal = refused(CHAT, b'{"model":"m","messages":[{"role":"user","content":"\xc3\x28"}]}')
+    assert refusal.message == "The request body is not valid UTF-8."
+
+
+@every_api
+@pytest.mark.parametrize("number", [b"1e999", b"1" * 5000])
+def test_numbers_out_of_range_are_the_engines_business(path: str, number: bytes) -> None:
+    text = b'{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[%s],"input":%s,"prompt":%s}'
+    parsed = parse(path, text % (number, number, number))
+    assert (parsed.model, parsed.stream, parsed.usage_requested) == ("m", True, True)
+
+
+@every_api
+def test_numbers_out_of_range_where_they_matter(path: str) -> None:
+    refusal = refused(path, b'{"model":1e999}')
+    assert (refusal.message, refusal.code) == ("The request body has a number that is out of range.", "invalid_value")
+    refused(path, b'{"model":"m","stream":1e999}')
+
+
+@every_api
+def test_large_integers_are_no_trouble(path: str) -> None:
+    number = "9" * 40
+    text = f'{{"model":"m","messages":[{number}],"tools":[{number}],"prompt":[{number}],"input":[{number}]}}'
+    assert parse(path, text.encode()).prompt.length > 40
+
+
+@every_api
+def test_20_mib(path: str) -> None:
+    text = "the quick brown fox. " * (1 << 20)
+    content = [{"role": "user", "content": text}]
+    parsed = parse(path, body(model="m", messages=content, prompt=text, input=text))
+    assert len(text) <= parsed.prompt.length <= 3 * len(text) + 100
+    assert text[:1000] in parsed.prompt.head(1100).decode()
+
+
+@pytest.mark.parametrize(
+    ("piece", "limit"),
+    [(b'{"a":0},', MAX_CONTAINERS), (b"[0],", MAX_CONTAINERS), (b"0,", MAX_VALUES), (b'"a",', MAX_VALUES)],
+)
+def test_bodies_that_would_take_too_much_memory_have_no_prompt(piece: bytes, limit: int) -> None:
+    text = b'{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":['
+    assert len(piece) * limit < 16 << 20
+    # Just under the limit: read, hence with some text.
+    assert parse(CHAT, text + piece * (limit - 200) + b"0]}]}").prompt.length > 0
+    parsed = parse(CHAT, text + piece * (limit + 1) + b"0]}]}")
+    assert parsed.prompt.length == 0
+    assert (parsed.model, parsed.stream, parsed.usage_requested) == ("m", True, True)
+
+
+def test_such_bodies_are_checked_like_all_others() -> None:
+    many = b"[" + b"[]," * (MAX_CONTAINERS + 1) + b"[]]"
+    assert len(many) > UNCOUNTED_BODY
+    assert refused(CHAT, b'{"messages":' + many + b"}").code == "missing_required_parameter"
+    assert refused(CHAT, b'{"model":' + many + b"}").message == "`model` must be a string, not an array."
+    assert refused(CHAT, b'{"model":"m","stream":{"a":' + many + b"}}").message == (
+        "`stream` must be a boolean, not an object."
+    )
+    assert refused(CHAT, b'{"model":{"a":1},"messages":' + many + b"}").code == "invalid_type"
+    assert refused(CHAT, many).message == "The request body must be a JSON object."
+    assert refused(CHAT, b'{"model":"m","messages":' + many).code == "invalid_json"
+    parsed = parse(CHAT, b'{"model":"m","stream":true,"stream_options":' + many + b"}")
+    assert not parsed.usage_requested
+    long = "m" * (2 * MAX_BARE_VALUE)
+    assert parse(CHAT, b'{"model":"' + long.encode() + b'","messages":' + many + b"}").model == long
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "tool_calls", "name", "output", "cache_control", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+fields = st.sampled_from(
+    ["messages", "prompt", "input", "tools", "system", "instructions", "text", "stream_options", "user"]
+)
+
+
+@every_api
+@given(odd=st.dictionaries(fields, json_values))
+def test_any_shape_of_a_prompt_is_let_through(path: str, odd: dict[str, Any]) -> None:
+    parsed = parse(path, body(model="m", **odd))
+    assert isinstance(parsed, ParsedRequest)
+    # Whatever was found can be hashed.
+    assert len(parsed.prompt.head(1 << 20)) >= parsed.prompt.length
+
+
+@every_api
+@given(text=st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_garbage_is_parsed_or_refused(path: str, text: bytes) -> None:
+    try:
+        parse(path, text)
+    except Refusal as refusal:
+        assert refusal.status == 400
+
+
+@every_api
+@given(prompt=json_values, cut=st.integers(0, 200))
+def test_truncated_bodies_are_refused(path: str, prompt: Any, cut: int) -> None:
+    whole = body(model="m", messages=prompt, input=prompt)
+    assert refused(path, whole[: min(cut, len(whole) - 1)]).code == "invalid_json"
