@@ -1,8 +1,8 @@
 """CPU time of one scheduling decision: `python bench/decision.py [--rounds N] [--full]`.
 
-Default plugins; hash, match, scores, pick and record included. Prompts are a warm mixture: half share a beginning of one of
-32 system prompts (a quarter of the prompt) and go on uniquely, a quarter are the next turn of a conversation seen before, a
-quarter are unique. `--full` fills each pod's LRU first, so that every new block evicts an old one.
+Default plugins; hash, match, scores, pick and record included. Prompts are a warm mixture: half share a beginning of
+one of 32 system prompts (a quarter of the prompt) and go on uniquely, a quarter are the next turn of a conversation
+seen before, a quarter are unique. `--full` fills each pod's LRU first, so that every new block evicts an old one.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def measure(count: int, kilobytes: int, rounds: int, *, full: bool) -> tuple[flo
 
 def profile_of(*, full_blocks: int) -> Profile:
     args = {"maxHashCacheSize": full_blocks}
-    return build(SchedulerConfig(plugin_config=(PluginConfig("prefix-cache", args),)), in_tree_registry())
+    return build(SchedulerConfig(plugin_config=(PluginConfig("prefix-cache", args),)), in_tree_registry())[0]
 
 
 def fill(profile: Profile, snapshot: Snapshot, rng: Random) -> None:

@@ -1,8 +1,8 @@
 """The prefix index under load: `python bench/prefix_soak.py [--blocks N] [--pods N] [--per-pod N]`.
 
 Inserts 10 million blocks (a fifth of the notes are taken back, pods leave and come back) and prints the memory of the
-process and the index's entries as it goes: both must stay flat once the LRUs are full. Then prints bytes a block, and how long
-a full collection of garbage takes with a full index, since that stops every stream of the process.
+process and the index's entries as it goes: both must stay flat once the LRUs are full. Then prints bytes a block, and
+how long a full collection of garbage takes with a full index, since that stops every stream of the process.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def soak(blocks: int, pods: int, per_pod: int) -> None:
             print(f"{inserted:>12} {index.entries:>10} {index.hashes_known:>10} {resident() / 1e6:>8.1f}", flush=True)
 
 
-def footprint(pods: int, per_pod: int, shared: bool) -> None:  # noqa: FBT001 - a process's argument
+def footprint(pods: int, per_pod: int, shared: bool) -> None:
     rng = Random(5)
     index = empty(per_pod)
     before = resident()

@@ -100,10 +100,10 @@ class Exchange:
         """
         try:
             action = self._session.receive(event)
-            if type(action) is HeadReady:
+            if isinstance(action, HeadReady):
                 self._head = action.head
                 self._authenticate(action.head, final=False)
-            elif type(action) is RequestReady:
+            elif isinstance(action, RequestReady):
                 self._decide(action)
             elif action is not None:
                 self._observe(action)
@@ -142,7 +142,7 @@ class Exchange:
             verdict = authenticator.check(
                 headers.raw(AUTHORIZATION), headers.count(AUTHORIZATION), now=self._pipeline.wall_clock(), final=final
             )
-            if type(verdict) is Pending:
+            if isinstance(verdict, Pending):
                 self.pending = verdict
                 return
             self._identity = verdict

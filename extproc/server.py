@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from extproc import __version__
 from extproc.admin import AdminServer
-from extproc.auth import build_authenticator
+from extproc.auth.jwks import JwksSource, key_sources
+from extproc.auth.jwt import Authenticator
 from extproc.config import GatewayConfig, Loaded
 from extproc.decisions import DecisionLog
 from extproc.endpoints_file import EndpointsFile
@@ -22,7 +24,9 @@ from extproc.metrics import Metrics
 from extproc.pipeline import Pipeline
 from extproc.transport.grpcio import GrpcServer
 from scheduler.builder import build
-from scheduler.pool.discovery import build_discovery
+from scheduler.pool.discovery.dns import DnsDiscovery, Target
+from scheduler.pool.discovery.static import StaticDiscovery
+from scheduler.pool.discovery.union import UnionDiscovery
 from scheduler.pool.scrape import Scraper
 from scheduler.pool.store import PodStore
 from scheduler.registry import in_tree_registry
@@ -81,65 +85,82 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         endpoints = config.endpoints
-        clock = time.monotonic
-        self._store = PodStore(stale_after=endpoints.effective_stale_after(), on_left=self._pod_left)
-        self._metrics = Metrics(lambda: self._store.statistics(clock()))
-        profile, warnings = build(
+        self._store = PodStore(endpoints.effective_stale_after(), on_left=self._pod_left)
+        self._metrics = Metrics(self._rows)
+        self._profile, warnings = build(
             config.scheduler_config(),
             in_tree_registry(),
             observe=self._metrics.plugin,
             on_fault=self._plugin_fault,
             clock=time.perf_counter,
         )
-        self._profile = profile
         for warning in warnings:
             log.warning("configuration: %s", warning)
-        self._discovery = build_discovery(endpoints)
-        self._scraper = Scraper(self._store, endpoints, self._metrics)
-        policy = config.auth_policy()
-        self._auth = None if policy is None else build_authenticator(policy)
+        self._discovery = UnionDiscovery(
+            [
+                StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static]),
+                *[DnsDiscovery([Target(one.name, one.port)], one.interval) for one in endpoints.dns],
+            ]
+        )
+        dialect = endpoints.dialect()
+        self._scraper = Scraper(
+            self._store,
+            lambda _pod: dialect,
+            interval=endpoints.scrape.interval,
+            timeout=endpoints.scrape.timeout,
+            observer=self._metrics,
+        )
         self._decisions = DecisionLog(config.debug.decisions)
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
+        self._admin = AdminServer(
+            host=config.admin.host,
+            port=config.admin.port,
+            metrics=self._metrics,
+            not_ready=self.not_ready,
+            pods=self._rows,
+            decisions=self._decisions,
+        )
+        self._key_sources: tuple[JwksSource, ...] = ()
+        self._transport: GrpcServer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cleanup = contextlib.AsyncExitStack()
+        self._draining = False
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return self._store.statistics(time.monotonic())
+
+    def _build_transport(self, authenticator: Authenticator | None) -> GrpcServer:
+        config = self._config
         pipeline = Pipeline(
-            profile=profile,
+            profile=self._profile,
             store=self._store,
-            authenticator=self._auth,
+            authenticator=authenticator,
             metrics=self._metrics,
             decisions=self._decisions,
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
-            clock=clock,
+            clock=time.monotonic,
             wall_clock=time.time,
             rng=random.Random(),  # noqa: S311 - ties between pods are no secret
         )
-        self._transport = GrpcServer(
+        return GrpcServer(
             pipeline.open,
             self._metrics,
             address=config.transport.address,
             max_body=config.listener.max_body_bytes,
             max_streams=config.transport.max_concurrent_streams,
         )
-        self._admin = AdminServer(
-            host=config.admin.host,
-            port=config.admin.port,
-            metrics=self._metrics,
-            not_ready=self.not_ready,
-            pods=lambda: self._store.statistics(clock()),
-            decisions=self._decisions,
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
 
     def not_ready(self) -> str:
         """Why the gateway is not ready; empty when it is."""
         if self._draining:
             return "draining"
-        if not self._discovery.synced:
+        if not self._discovery.first_sync.is_set():
             return "endpoints are not known yet"
-        if not self._scraper.ready:
+        if not self._scraper.ready.is_set():
             return "not every pod was asked for its metrics yet"
-        if self._auth is not None and not self._auth.ready:
-            return "no key set yet"
+        if not all(source.ready for source in self._key_sources):
+            return "not every issuer's keys were fetched yet"
         return ""
 
     async def start(self) -> None:
@@ -148,16 +169,22 @@ class Gateway:
         Raises:
             StartError: an address or a file is not to be had.
         """
+        policy = self._config.auth_policy()
+        authenticator = None
+        if policy is not None:
+            self._key_sources = await self._cleanup.enter_async_context(key_sources(policy))
+            authenticator = Authenticator(policy, self._key_sources)
         try:
             self._endpoints_file.keep_or_create()
             admin = await self._admin.start()
-            address = await self._transport.start()
+            transport = self._build_transport(authenticator)
+            address = await transport.start()
         except OSError as error:
             raise StartError(f"cannot start: {error}") from error
-        if self._auth is not None:
-            self._auth.start()
+        await self._cleanup.enter_async_context(self._scraper)
+        self._transport = transport
         self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
-        self._tasks.append(asyncio.create_task(self._announce()))
+        self._tasks.append(asyncio.create_task(self._announce(transport)))
         # Every open surface, by name: this line is the first that an operator wants to see.
         log.info(
             "serving",
@@ -166,48 +193,46 @@ class Gateway:
                 "extproc": address,
                 "admin": admin,
                 "endpoints_file": self._config.envoy.endpoints_file,
-                "auth": self._auth is not None,
+                "auth": authenticator is not None,
             },
         )
 
     async def stop(self) -> None:
         """Readiness off, the open streams get `drainTimeout`, then everything ends."""
         self._draining = True
-        with contextlib.suppress(asyncio.CancelledError):
+        if self._transport is not None:
             await self._transport.set_ready(False)
             await self._transport.stop(self._config.transport.drain_timeout)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._scraper.stop()
-        if self._auth is not None:
-            await self._auth.stop()
+        await self._cleanup.aclose()
         await self._admin.stop()
         log.info("stopped")
 
     def _publish(self, pods: Sequence[Pod]) -> None:
         self._store.set_pods(pods, time.monotonic())
-        self._scraper.follow(pods)
+        self._scraper.set_pods(pods)
         try:
             self._endpoints_file.write(pods)
         except OSError:
             # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
             log.exception("endpoints file not written")
 
-    async def _announce(self) -> None:
+    async def _announce(self, transport: GrpcServer) -> None:
         """Tells gateways and the log when readiness changes."""
         told = False
         while True:
             ready = not self.not_ready()
             if ready != told:
                 told = ready
-                await self._transport.set_ready(ready)
+                await transport.set_ready(ready)
                 log.info("ready" if ready else "not ready", extra={} if ready else {"reason": self.not_ready()})
             await asyncio.sleep(READINESS_INTERVAL)
 
     def _pod_left(self, pod: Pod) -> None:
         self._profile.left(pod)
 
-    def _plugin_fault(self, name: str, phase: str, error: Exception | str) -> None:
+    def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
         self._metrics.plugin_fault(name, phase)
         log.error("plugin fault", extra={"plugin": name, "phase": phase, "detail": str(error)})

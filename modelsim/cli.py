@@ -38,7 +38,7 @@ def run(
         model: Name of the base model.
         speedup: Divides all times of the engine, > 0.
         lora: Names of adapters.
-        max_loras: Adapters that run at once; None is vLLM's rule of thumb here, 4.
+        max_loras: Adapters that run at once; None is the default of `EngineConfig`.
         json: Prints `{"replicas": [{"name", "address"}]}` on stdout as well, one line, once all listen.
 
     Returns:
@@ -62,7 +62,7 @@ def run(
     try:
         asyncio.run(_serve_until_signal(configs, json=json))
     except OSError as error:
-        sys.stderr.write(f"model-server: cannot listen: {error}\n")
+        print(f"model-server: cannot listen: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -79,12 +79,10 @@ async def _serve_until_signal(configs: Sequence[ReplicaConfig], *, json: bool) -
 
 def _announce(fleet: Fleet, *, json: bool) -> None:
     for replica in fleet.replicas:
-        sys.stderr.write(f"model-server: {replica.name} listens on http://{replica.address}\n")
-    sys.stderr.flush()
+        print(f"model-server: {replica.name} listens on http://{replica.address}", file=sys.stderr, flush=True)
     if json:
         rows = [{"name": replica.name, "address": replica.address} for replica in fleet.replicas]
-        sys.stdout.write(msgspec.json.encode({"replicas": rows}).decode() + "\n")
-        sys.stdout.flush()
+        print(msgspec.json.encode({"replicas": rows}).decode(), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

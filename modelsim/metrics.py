@@ -38,12 +38,13 @@ class _Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def lines(self, name: str, labels: str) -> list[str]:
+    def lines(self, name: str, model_label: str) -> list[str]:
         lines = []
         total = 0
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
             total += count
-            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}.0')
+            lines.append(f'{name}_bucket{{engine="0",le="{bound}",{model_label}}} {total}.0')
+        labels = f'engine="0",{model_label}'
         return [*lines, f"{name}_count{{{labels}}} {total}.0", f"{name}_sum{{{labels}}} {self._sum}"]
 
 
@@ -51,7 +52,7 @@ class Metrics:
     """Counts what one engine's events tell, since its start."""
 
     def __init__(self, model: str) -> None:
-        self._labels = f'engine="0",model_name="{_escaped(model)}"'
+        self._model_label = f'model_name="{_escaped(model)}"'
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._finished = dict.fromkeys(_FINISHED_REASONS, 0)
@@ -90,7 +91,8 @@ class Metrics:
 
     def page(self, engine: Engine, *, scripted: int, unix_time: float) -> bytes:
         """The page; `scripted` requests are running besides the engine's."""
-        labels = self._labels
+        # Labels in alphabetical order, as prometheus_client writes them.
+        labels = f'engine="0",{self._model_label}'
         lines: list[str] = []
 
         def family(name: str, kind: str, text: str, samples: Sequence[str]) -> None:
@@ -103,7 +105,7 @@ class Metrics:
             family(name, "counter", text, [f"{name}{{{labels}}} {float(value)}"])
 
         def histogram(name: str, text: str, value: _Histogram) -> None:
-            family(name, "histogram", text, value.lines(name, labels))
+            family(name, "histogram", text, value.lines(name, self._model_label))
 
         gauge("vllm:num_requests_running", "Requests in model execution batches.", engine.running + scripted)
         gauge("vllm:num_requests_waiting", "Requests waiting to be processed.", engine.waiting)
@@ -115,7 +117,7 @@ class Metrics:
         counter("vllm:generation_tokens_total", "Generation tokens processed.", self._generation_tokens)
         name = "vllm:request_success_total"
         samples = [
-            f'{name}{{engine="0",finished_reason="{reason}",{labels.partition(",")[2]}}} {float(count)}'
+            f'{name}{{engine="0",finished_reason="{reason}",{self._model_label}}} {float(count)}'
             for reason, count in self._finished.items()
         ]
         family(name, "counter", "Successfully processed requests.", samples)

@@ -48,8 +48,10 @@ def build(
     on_fault: OnFault = ignore_fault,
     observe: Observe | None = None,
     clock: Callable[[], float] | None = None,
-) -> Profile:
-    """The profile that `config` describes; its `warnings` say what was changed.
+) -> tuple[Profile, list[str]]:
+    """The profile that `config` describes, and warnings of what was left out of it.
+
+    `on_fault`, `observe` and `clock` are handed on to `Profile`.
 
     Raises:
         PluginConfigError: the first of `validate`'s errors, or a plugin that cannot be constructed.
@@ -79,15 +81,10 @@ def build(
             plugin = registry.get(name)
             plugins[name] = _instance(name, plugin, args.get(name, {}))
             waiting += [canonical(needed) for needed in getattr(plugin, "needs", ())]
-    return Profile(
-        plugins=plugins,
-        filters=filters,
-        scorers=scorers,
-        warnings=warnings,
-        on_fault=on_fault,
-        observe=observe,
-        clock=clock,
+    profile = Profile(
+        plugins=plugins, filters=filters, scorers=scorers, on_fault=on_fault, observe=observe, clock=clock
     )
+    return profile, warnings
 
 
 def _check_args(entries: Sequence[PluginConfig], registry: Registry, errors: list[PluginConfigError]) -> None:

@@ -12,6 +12,7 @@ Two optional class attributes steer the builder (`scheduler.builder`):
 - `alone`: True for a scorer that makes no sense beside others.
 """
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -105,4 +106,13 @@ class PodWatcher(Protocol):
 
     def left(self, pod: Pod) -> None:
         """The pod is gone, or its engine was restarted: forget what was known of it."""
+        ...
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Has numbers of its own that somebody may want to watch."""
+
+    def statistics(self) -> Mapping[str, float]:
+        """Gauges by name. Asked for now and then, never during a decision."""
         ...

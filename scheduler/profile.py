@@ -4,12 +4,12 @@ A plugin's mistakes stop here. It may raise, answer nonsense or take millisecond
 `on_fault` is told its name, the phase and the error.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from scheduler.framework import Cycle, Filter, PodWatcher, Preparer, Recorder, Scorer
+from scheduler.framework import Cycle, Filter, PodWatcher, Preparer, Recorder, Reporter, Scorer
 from scheduler.types import FloatArray, Pod, Request
 
 #: Seconds. In-tree plugins take microseconds; all streams of the process wait while a plugin computes.
@@ -68,7 +68,6 @@ class Profile:
         plugins: Mapping[str, Any],
         filters: Sequence[str] = (),
         scorers: Sequence[tuple[str, float]] = (),
-        warnings: Iterable[str] = (),
         on_fault: OnFault = ignore_fault,
         observe: Observe | None = None,
         clock: Callable[[], float] | None = None,
@@ -79,7 +78,6 @@ class Profile:
             plugins: every plugin that was built, by name. All of them prepare, record and watch, if they can.
             filters: names, in the order in which they run.
             scorers: names and weights.
-            warnings: what the builder had to say.
             on_fault: told of every fault of a plugin.
             observe: told the time of every run of a plugin; needs `clock`.
             clock: monotonic seconds. Without one, slow plugins are not told apart and nothing is measured.
@@ -90,7 +88,6 @@ class Profile:
         if observe is not None and clock is None:
             raise ValueError("observe needs a clock")
         self.plugins = dict(plugins)
-        self.warnings = tuple(warnings)
         self.on_fault = on_fault
         self.observe = observe
         self.clock = clock
@@ -141,6 +138,10 @@ class Profile:
                 member.call(pod)
             except Exception as error:  # noqa: BLE001 - as above
                 self.on_fault(member.name, LEFT, error)
+
+    def statistics(self) -> dict[str, Mapping[str, float]]:
+        """Gauges of the plugins that have any, by plugin: `{"prefix-cache": {"entries": 1200.0, …}}`."""
+        return {name: plugin.statistics() for name, plugin in self.plugins.items() if isinstance(plugin, Reporter)}
 
     def _slow(self, member: Member, seconds: float, now: float) -> None:
         member.slow_runs += 1

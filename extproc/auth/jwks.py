@@ -93,8 +93,6 @@ class JwksSource:
             task.cancel()
             await asyncio.wait([task])
         self._next.set()
-        if self._running is not None:
-            self._running.set()
 
     @property
     def ready(self) -> bool:
@@ -141,11 +139,7 @@ class JwksSource:
         self.fetches += 1
         try:
             async with asyncio.timeout(FETCH_TIMEOUT):
-                data, delay = await (self._get() if self._path is None else self._read(self._path))
-                if self._keys is None or data != self._data:
-                    self._take(await asyncio.to_thread(read_jwks, data), data)
-                if not self._keys:
-                    raise JwksError("no usable key in it")  # noqa: TRY301 - logged and retried like any other failure
+                delay = await self._load()
         except (aiohttp.ClientError, JwksError, OSError) as error:
             return self._failed(_said(error))
         except Exception:
@@ -158,6 +152,16 @@ class JwksSource:
             logger.info("JWKS of %s: reachable again after %d failures", self._name, self._failures)
             self._failures = 0
         self._first.set()
+        return delay
+
+    async def _load(self) -> float:
+        """Read the set and take it. Seconds for which it is fresh. Raises JwksError, ClientError and OSError."""
+        data, delay = await (self._get() if self._path is None else self._read(self._path))
+        if self._keys is None or data != self._data:
+            # Off the loop: a hundred keys take some milliseconds.
+            self._take(await asyncio.to_thread(read_jwks, data), data)
+        if not self._keys:
+            raise JwksError("no usable key in it")
         return delay
 
     def _take(self, keys: KeySet, data: bytes) -> None:

@@ -53,16 +53,19 @@ def algorithm(text: str) -> str:
     raise ValueError(f"is not an algorithm: {units.describe(text)}{hint}")
 
 
-def identity_headers(claims: dict[str, str]) -> dict[str, str]:
-    """Header name, in lower case → claim. Raises ValueError where a header cannot be set, or comes twice."""
-    lowered: dict[str, str] = {}
-    for name, claim in claims.items():
-        header = name.lower()
-        if not _HEADER.fullmatch(header):
-            raise ValueError(f'"{units.shorten(name)}" is not the name of a header')
-        if header in RESERVED_HEADERS or header.startswith(RESERVED_PREFIXES):
-            raise ValueError(f'the header "{header}" is reserved; take one of your own, such as x-user-id')
-        if header in lowered:
-            raise ValueError(f'the header "{header}" is given twice: names of headers differ in more than case')
-        lowered[header] = claim
+def identity_header(name: str) -> str:
+    """The name of a header that may be set. Raises ValueError."""
+    header = name.lower()
+    if not _HEADER.fullmatch(header):
+        raise ValueError(f"must be the name of a header, not {units.describe(name)}")
+    if header in RESERVED_HEADERS or header.startswith(RESERVED_PREFIXES):
+        raise ValueError("this header is reserved; take one of your own, such as x-user-id")
+    return name
+
+
+def lower_names(claims: dict[str, str]) -> dict[str, str]:
+    """Names in lower case, as HTTP/2 has them. Raises ValueError where two differ in case only."""
+    lowered = {name.lower(): claim for name, claim in claims.items()}
+    if len(lowered) != len(claims):
+        raise ValueError("names one header twice: upper and lower case make no difference")
     return lowered

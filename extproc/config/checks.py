@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from extproc.config.authentication import is_exposed
 from extproc.config.decode import Decoded
-from extproc.config.model import AuthConfig, GatewayConfig, IssuerConfig
+from extproc.config.model import AuthConfig, EndpointsConfig, EngineConfig, GatewayConfig, IssuerConfig
 from extproc.config.problems import Path, Problem, nearest
 from extproc.config.units import is_ip, shorten, split_port
 from scheduler.config import SchedulerConfig
@@ -26,17 +26,18 @@ def validate_plugins(config: SchedulerConfig) -> Sequence[PluginConfigError]:
 
 
 def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
-    """Paths are those of the configuration, not yet of the document."""
+    """Paths are those of the configuration, not yet of the document.
+
+    A value that is missing because it was wrong is no mistake of its own, hence the questions to `decoded.sound`.
+    """
     config = decoded.config
     for error in validate(config.scheduler_config()):
         yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
-    # A value that is missing because it was wrong is no mistake of its own.
-    if decoded.sound(("auth",)):
-        yield from _auth(config)
-    yield from _endpoints(config)
-    if decoded.sound(("endpoints",)):
-        yield from _signals(config)
-    if decoded.sound(("listener",), ("admin",), ("transport",)):
+    if config.auth is not None:
+        yield from _auth(config.auth, decoded)
+    yield from _endpoints(config.endpoints)
+    yield from _signals(config.endpoints, decoded)
+    if decoded.sound(("listener", "host"), ("listener", "port"), ("admin",), ("transport", "address")):
         yield from _ports(config)
 
 
@@ -64,26 +65,33 @@ def _issuers(auth: AuthConfig) -> list[tuple[Path, IssuerConfig]]:
     return [(("auth", "issuers", index), issuer) for index, issuer in enumerate(auth.issuers)]
 
 
-def _auth(config: GatewayConfig) -> Iterator[Problem]:
-    auth = config.auth
-    if auth is None:
-        return
-    if auth.jwks_uri is None and auth.issuers is None:
-        given = [name for name, value in auth if name in auth.model_fields_set and value is not None]
-        if given:
-            keys = [str(AuthConfig.model_fields[name].alias) for name in given]
-            reason = (
-                f"is missing: auth has {', '.join(keys)}, yet no token would be checked;"
-                " set jwksUri, or leave out `auth` to run without authentication"
-            )
-            yield Problem(reason, ("auth", "jwksUri"))
-        return
+def _auth(auth: AuthConfig, decoded: Decoded) -> Iterator[Problem]:
     if auth.issuers is not None:
         for name in ("issuer", "audiences", "jwks_uri"):
             if getattr(auth, name):
-                key = str(AuthConfig.model_fields[name].alias)
-                yield Problem("cannot be set beside issuers: move it into an entry of that list", ("auth", key))
-        yield from _issuer_list(auth.issuers)
+                reason = "cannot be set beside issuers: move it into an entry of that list"
+                yield Problem(reason, ("auth", _key(name)), at_key=True)
+        if decoded.sound(("auth", "issuers")):
+            yield from _issuer_list(auth.issuers)
+    elif auth.jwks_uri is None and not _misspelt(decoded):
+        given = [_key(name) for name, value in auth if name in auth.model_fields_set and value is not None]
+        if given:
+            reason = (
+                f"is missing: auth has {', '.join(given)}, yet no token would be checked;"
+                " set jwksUri, or leave out `auth` to run without authentication"
+            )
+            yield Problem(reason, ("auth", "jwksUri"))
+
+
+def _key(name: str) -> str:
+    return str(AuthConfig.model_fields[name].alias)
+
+
+def _misspelt(decoded: Decoded) -> bool:
+    """Whether what turns authentication on is there, and wrong."""
+    wrong = [problem.path for problem in decoded.problems if problem.path[:1] == ("auth",)] + list(decoded.unusable)
+    keys = ("jwksUri", "issuers")
+    return any(path[:1] == ("auth",) and nearest(str(path[1]), keys) for path in wrong if len(path) > 1)
 
 
 def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:
@@ -99,8 +107,7 @@ def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:
             yield Problem(f"is the issuer of issuers[{seen[one.issuer]}] already", (*path, "issuer"))
 
 
-def _endpoints(config: GatewayConfig) -> Iterator[Problem]:
-    endpoints = config.endpoints
+def _endpoints(endpoints: EndpointsConfig) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for index, pod in enumerate(endpoints.static):
         if seen.setdefault(pod.address, index) != index:
@@ -108,25 +115,23 @@ def _endpoints(config: GatewayConfig) -> Iterator[Problem]:
             yield Problem(reason, ("endpoints", "static", index, "address"))
     names: dict[tuple[str, int], int] = {}
     for index, one in enumerate(endpoints.dns):
-        if names.setdefault((one.name.rstrip("."), one.port), index) != index:
-            first = names[one.name.rstrip("."), one.port]
-            yield Problem(
-                f"{one.name}:{one.port} is listed already, at dns[{first}]", ("endpoints", "dns", index, "name")
-            )
+        key = (one.name.rstrip("."), one.port)
+        if names.setdefault(key, index) != index:
+            reason = f"{one.name}:{one.port} is listed already, at dns[{names[key]}]"
+            yield Problem(reason, ("endpoints", "dns", index, "name"))
 
 
-def _signals(config: GatewayConfig) -> Iterator[Problem]:
-    endpoints = config.endpoints
-    known = (*DIALECTS, *endpoints.engines)
-    if endpoints.engine not in known:
-        reason = (
-            f'there is no engine "{shorten(endpoints.engine)}"; known are {", ".join(known)}, and what `engines` adds'
-        )
+def _signals(endpoints: EndpointsConfig, decoded: Decoded) -> Iterator[Problem]:
+    own = ("endpoints", "engines")
+    known = tuple(dict.fromkeys((*DIALECTS, *endpoints.engines)))
+    if endpoints.engine not in known and decoded.sound(own):
+        reason = f'there is no engine "{shorten(endpoints.engine)}": {", ".join(known)}, or one of your own in engines'
         yield Problem(reason, ("endpoints", "engine"), hint=nearest(endpoints.engine, known))
     for name, engine in endpoints.engines.items():
-        if engine == type(engine)():
-            yield Problem("names no metric", ("endpoints", "engines", name))
-    if endpoints.effective_stale_after() <= endpoints.scrape.interval:
+        if engine == EngineConfig() and decoded.sound((*own, name)):
+            yield Problem("names no metric", (*own, name))
+    timing = decoded.sound(("endpoints", "staleAfter"), ("endpoints", "scrape", "interval"))
+    if timing and endpoints.effective_stale_after() <= endpoints.scrape.interval:
         reason = "must be longer than scrape.interval: the metrics would be stale before they are read again"
         yield Problem(reason, ("endpoints", "staleAfter"))
 

@@ -32,6 +32,8 @@ class Decoded:
 
     config: GatewayConfig = field(default_factory=GatewayConfig)
     problems: list[Problem] = field(default_factory=list)
+    #: Values that were wrong before.
+    unusable: frozenset[Path] = frozenset()
     #: Places in `config` → places in the document, where parts were cut out.
     origin: dict[Path, Path] = field(default_factory=dict)
 
@@ -44,12 +46,13 @@ class Decoded:
 
     def sound(self, *paths: Path) -> bool:
         """Whether nothing was wrong at or below these places."""
-        return not any(problem.path[: len(path)] == path for problem in self.problems for path in paths)
+        wrong = [*(problem.path for problem in self.problems), *self.unusable]
+        return not any(place[: len(path)] == path for place in wrong for path in paths)
 
 
 def decode(data: dict[str, Any], unusable: set[Path]) -> Decoded:
     """`unusable`: places whose values are known to be wrong already, and are not reported again."""
-    decoded = Decoded()
+    decoded = Decoded(unusable=frozenset(unusable))
     wrong = set(unusable)
     first = True
     while True:
@@ -109,11 +112,11 @@ def _location(detail: ErrorDetails) -> Path:
 def _problem(detail: ErrorDetails, path: Path) -> Problem:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return Problem("unknown key", path, options=known_keys(path[:-1]))
+        return Problem("unknown key", path, options=known_keys(path[:-1]), at_key=True)
     if kind == "missing":
         return Problem("is missing", path)
     if kind == "value_error":
-        return Problem(str(context["error"]), path)
+        return Problem(str(context["error"]), path, at_key=detail["loc"][-1] == "[key]")
     if kind in _TYPES:
         return Problem(f"must be {_TYPES[kind]}, not {describe(value)}{_type_hint(kind, value)}", path)
     if kind == "literal_error":
@@ -128,17 +131,15 @@ def _problem(detail: ErrorDetails, path: Path) -> Problem:
         return Problem("must not be empty", path)
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"{context['ge']:g} or more" if kind == "greater_than_equal" else f"{context['le']:.10g} or less"
-        return Problem(f"must be {bound}, not {describe(value)}", path)
+        return Problem(f"must be {bound}, not {describe(value).removeprefix('the number ')}", path)
     return Problem(f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, not {describe(value)}", path)
 
 
 def _type_hint(kind: str, value: object) -> str:
+    if kind == "string_type" and isinstance(value, int | float):
+        return " (write it in quotes)"
     if not isinstance(value, str):
-        return (
-            did_you_mean(f'"{value}"').replace('""', '"')
-            if kind == "string_type" and isinstance(value, int | float)
-            else ""
-        )
+        return ""
     if kind == "bool_type" and value.lower() in _OLD_BOOLEANS | {"true": "true", "false": "false"}:
         return f" (write {_OLD_BOOLEANS.get(value.lower(), value.lower())}, without quotes)"
     if kind in {"int_type", "float_type"} and value.replace(".", "", 1).removeprefix("-").isdecimal():

@@ -99,7 +99,7 @@ def refuse_templates(text: str) -> None:
             found.append((Position(number, match.start() + 1), match[0]))
     if found:
         position, expression = found[0]
-        others = f" and {len(found) - 1} more lines like it" if len(found) > 1 else ""
+        others = f" and {len(found) - 1} more" if len(found) > 1 else ""
         reason = (
             f"this is an unrendered template: it holds {shorten(expression)}{others};"
             " render it first (helm template), or write the values in their place"

@@ -1,7 +1,7 @@
 """From a path to a checked configuration: find the text, read, decode and check it. All mistakes are told at once."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 from extproc.config import checks
@@ -88,13 +88,11 @@ class _Reading:
         """Says more of keys that belong to the whole configuration and stand beside a bare scheduler section."""
         if self._prefix and len(problem.path) == 2 and problem.path[1] in known_keys(()):
             reason = "is no key of a bare schedulerConfiguration: move pluginConfig and plugins under a key `scheduler`"
-            return Problem(reason, problem.path)
+            return Problem(reason, problem.path, at_key=True)
         return problem
 
     def _placed(self, problem: Problem, path: Path | None = None) -> Problem:
         """The problem with the path and the position that it has in the document."""
         path = problem.path if path is None else path
         shown = path[len(self._prefix) :] if path[: len(self._prefix)] == self._prefix else path
-        wrong_key = problem.reason == "unknown key" or bool(self._prefix)
-        position = self._document.position_of(shown, key=wrong_key)
-        return Problem(problem.reason, shown, position, problem.hint, problem.options)
+        return replace(problem, path=shown, position=self._document.position_of(shown, key=problem.at_key))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from extproc.config.document import MAX_BYTES
 from extproc.config.manifest import KEYS, choose, listing
 from extproc.config.problems import Position, Problem, config_error
-from extproc.config.units import shorten
+from extproc.config.units import describe, shorten
 from extproc.errors import ConfigError
 
 VARIABLE = "INFER_GATEWAY_CONFIG"
@@ -44,9 +44,11 @@ def locate(path: str | None, env: Mapping[str, str], default: Path = DEFAULT_DIR
 def _named(path: str, by: str) -> Text:
     if not path.strip():
         raise ConfigError(f"{by} is set but empty: name a file or directory, or leave it unset")
-    if "\0" in path:
-        raise ConfigError(f"{by}: the path holds a zero byte")
-    return _read(Path(path), f"named by {by}")
+    try:
+        return _read(Path(path), f"named by {by}")
+    except ValueError as error:
+        # A zero byte, or characters that no file name can have.
+        raise ConfigError(f"{by} is no path: {describe(path)}") from error
 
 
 def _read(path: Path, origin: str) -> Text:

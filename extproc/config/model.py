@@ -80,6 +80,7 @@ class SchedulingConfig(Section):
 
 
 _JwksUri = Annotated[str, AfterValidator(authentication.jwks_uri)]
+_HeaderName = Annotated[str, AfterValidator(authentication.identity_header)]
 
 
 class IssuerConfig(Section):
@@ -133,7 +134,7 @@ class AuthConfig(IssuerConfig):
     forward_token: bool = Field(
         default=False, description="Whether model servers get the Authorization header. false: it is removed."
     )
-    identity_headers: Annotated[dict[str, Text], AfterValidator(authentication.identity_headers)] = Field(
+    identity_headers: Annotated[dict[_HeaderName, Text], AfterValidator(authentication.lower_names)] = Field(
         default={},
         description="Headers that tell model servers who is asking: header name → claim."
         " What a client sends under such a name is removed.",
@@ -185,8 +186,8 @@ class ScrapeConfig(Section):
     timeout: Annotated[float, Seconds(0.01, HOUR)] = Field(
         default=1.0, description="Longest time that a scrape may take."
     )
-    path: fields.UrlPath | None = Field(
-        default=None, description="Path of the metrics page. Left out: the engine's own, which is /metrics for most."
+    path: fields.UrlPath = Field(
+        default="/metrics", description="Path of the metrics page. Left out: the engine's own, if that has another."
     )
     scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
 
@@ -216,12 +217,13 @@ class EndpointsConfig(Section):
         return max(STALE_SCRAPES * self.scrape.interval, MIN_STALE) if self.stale_after is None else self.stale_after
 
     def dialect(self) -> Dialect:
-        """How the pods' engine names its signals, and where."""
+        """How the pods' engine names its signals, and the path of its page."""
         own = self.engines.get(self.engine)
-        if own is None:
-            known = DIALECTS[self.engine]
-            return custom({}, name=self.engine, path=self.scrape.path or known.path, base=known)
-        return custom(own.model_dump(exclude_defaults=True), name=self.engine, path=self.scrape.path or "/metrics")
+        if own is not None:
+            return custom(own.model_dump(exclude_defaults=True), name=self.engine, path=self.scrape.path)
+        known = DIALECTS[self.engine]
+        path = self.scrape.path if "path" in self.scrape.model_fields_set else known.path
+        return custom({}, name=self.engine, path=path, base=known)
 
     def with_static(self, addresses: Sequence[str]) -> Self:
         """The same, with these pods (`ip:port`) and no others."""

@@ -35,6 +35,8 @@ class Problem:
     position: Position | None = None
     hint: str = ""
     options: tuple[str, ...] = ()
+    #: The key at `path` is wrong, not its value.
+    at_key: bool = False
 
     def text(self, source: str) -> str:
         """`file:line:col: key.path: reason (did you mean "x"?)`."""
@@ -47,7 +49,8 @@ class Problem:
 
     def _suggestion(self) -> str:
         if self.hint:
-            return did_you_mean(self.hint)
+            # A name is what was meant; a sentence is advice.
+            return f" ({self.hint})" if " " in self.hint else did_you_mean(self.hint)
         if not self.options:
             return ""
         near = nearest(str(self.path[-1]), self.options) if self.path else ""

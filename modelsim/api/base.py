@@ -52,7 +52,7 @@ class Streamer(Protocol):
         """Sent as soon as the request is accepted."""
 
     def begin(self, usage: Usage) -> bytes:
-        """Sent right before the first token; `usage` counts none yet."""
+        """Sent right before the first token; `usage` counts that one."""
 
     def token(self, text: str, *, last: bool) -> bytes: ...
 

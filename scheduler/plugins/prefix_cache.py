@@ -1,5 +1,6 @@
 """`prefix-cache`: towards the pod that has seen most of the prompt's beginning."""
 
+from collections.abc import Mapping
 from secrets import randbits
 from typing import ClassVar
 
@@ -33,7 +34,6 @@ class PrefixCache:
     Params: ClassVar[type[PluginParams]] = PrefixCacheParams
 
     def __init__(self, params: PrefixCacheParams, *, seed: int | None = None) -> None:
-        #: Public, for a gauge of its entries.
         self.index = PrefixIndex(
             block_size=params.block_size,
             max_blocks=params.max_blocks,
@@ -59,3 +59,7 @@ class PrefixCache:
 
     def left(self, pod: Pod) -> None:
         self.index.forget(pod.address)
+
+    def statistics(self) -> Mapping[str, float]:
+        """`entries`: blocks held, summed over pods; `blocks`: different ones."""
+        return {"entries": self.index.entries, "blocks": self.index.hashes_known}

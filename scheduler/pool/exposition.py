@@ -17,7 +17,6 @@ _HINT_BEFORE, _HINT_AFTER = 256, 1024
 
 _LINE_FEED = 0x0A
 _AFTER_NAME = (b"{", b" ", b"\t")
-_HEADERS = (b"HELP ", b"TYPE ", b"UNIT ", b"EOF")
 
 #: A sample after its name, for the lines that need care: labels, value. Possessive, so that a hostile line costs
 #: linear time.
@@ -44,7 +43,7 @@ class Family:
     def locate(self, page: bytes) -> tuple[int, int] | None:
         """First and last offset between which all samples of the family are, or None: it is not on the page.
 
-        Samples of other families may be there as well.
+        Samples of other families may be there as well: what tells the end is the next TYPE line.
         """
         marker, hint = self._marker, self._hint
         at = page.find(marker, max(hint - _HINT_BEFORE, 0), hint + _HINT_AFTER)
@@ -55,17 +54,8 @@ class Family:
         if at < 0 or (at > 0 and page[at - 1] != _LINE_FEED):
             return 0, len(page)
         self._hint = at
-        return at, self._end(page, at + len(marker))
-
-    def _end(self, page: bytes, start: int) -> int:
-        """Where the header of another family begins."""
-        at = page.find(b"\n#", start)
-        while at >= 0:
-            # "# KEYWORD name"; the family's own HELP and UNIT may come after its TYPE, and any other comment anywhere.
-            if page.startswith(_HEADERS, at + 3) and not page.startswith(self.name, at + 8):
-                return at + 1
-            at = page.find(b"\n#", at + 2)
-        return len(page)
+        end = page.find(b"\n# TYPE ", at + len(marker))
+        return at, len(page) if end < 0 else end + 1
 
 
 def series(page: bytes, name: bytes, start: int, end: int) -> list[Series]:

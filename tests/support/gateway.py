@@ -9,7 +9,7 @@ import aiohttp
 
 from extproc.config import GatewayConfig, load
 from extproc.demo.stack import Stack
-from modelsim.server import Fleet, ReplicaConfig, serve
+from modelsim.server import EngineConfig, Fleet, Profile, ReplicaConfig, serve
 
 MODEL = "test-8b"
 CHAT = "/v1/chat/completions"
@@ -29,10 +29,8 @@ async def gateway(
     config: GatewayConfig, *, pods: int = 3, speedup: float = 50, **options: Any
 ) -> AsyncIterator["Gateway"]:
     """A running gateway in front of `pods` model servers."""
-    replica = options.pop("replica", {})
-    fleet = await serve(
-        [ReplicaConfig(name=f"pod-{n}", model=MODEL, speedup=speedup, **replica) for n in range(1, pods + 1)]
-    )
+    engine = EngineConfig(profile=Profile().faster(speedup), **options.pop("engine", {}))
+    fleet = await serve([ReplicaConfig(name=f"pod-{n}", model=MODEL, engine=engine) for n in range(1, pods + 1)])
     try:
         async with Stack(config, fleet.addresses, **options) as stack, aiohttp.ClientSession(
             f"http://{stack.address}", connector=aiohttp.TCPConnector(limit=0),

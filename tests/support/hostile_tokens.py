@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from support.signed_tokens import (
     ALGORITHMS,
@@ -251,11 +251,10 @@ def _signatures(now: float) -> list[Case]:
             f"{algorithm}: signature of another payload": f"{head}.{b64(json_text(root))}.{tail}",
             f"{algorithm}: signature of another header": f"{plainer}.{body}.{tail}",
         }
-    der = keys()["p256"].sign(
-        sign("ES256", "p256", good).rpartition(".")[0].encode(), ec.ECDSA(ALGORITHMS["ES256"].hash_alg())
-    )
+    signed = sign("ES256", "p256", good).rpartition(".")[0]
+    der = keys()["p256"].sign(signed.encode(), ec.ECDSA(hashes.SHA256()))
     tokens |= {
-        "ES256: DER instead of r and s": rejoined("ES256", "p256", der),
+        "ES256: DER instead of r and s": f"{signed}.{b64(der)}",
         "ES256: r and s are the order": rejoined("ES256", "p256", order.to_bytes(32, "big") * 2),
         "ES256: r is 1, s is 0": rejoined("ES256", "p256", bytes(31) + b"\x01" + bytes(32)),
         "ES256: r is 0, s is 1": rejoined("ES256", "p256", bytes(63) + b"\x01"),

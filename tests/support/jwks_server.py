@@ -1,6 +1,6 @@
 """A provider of keys on loopback, whose answers a test can change."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ssl import SSLContext
 
 from aiohttp import web
@@ -8,12 +8,11 @@ from aiohttp import web
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def says(body: bytes, *, status: int = 200, **headers: str) -> Answer:
-    """Always this answer. Header names with `_` for `-`."""
-    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+def says(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """Always this answer."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, status=status, headers=fields)
+        return web.Response(body=body, status=status, headers=headers)
 
     return answer
 

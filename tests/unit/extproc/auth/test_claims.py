@@ -84,8 +84,9 @@ def test_audience(claims: dict[str, object], reason: Reason | None) -> None:
 
 
 def test_without_audiences_any_well_formed_audience_will_do() -> None:
-    for claims in ({}, {"aud": "x"}, {"aud": ["x"]}, {"aud": []}):
-        check_audience(claims, frozenset())
+    check_audience({}, frozenset())
+    for found in ("x", ["x"], []):
+        check_audience({"aud": found}, frozenset())
     with pytest.raises(TokenError):
         check_audience({"aud": 1}, frozenset())
 

@@ -2,6 +2,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import jwt as pyjwt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,15 +59,16 @@ def refused(auth: Authenticator, authorization: bytes | None, now: float = NOW, 
     return caught.value
 
 
-@pytest.mark.parametrize("case", valid(NOW), ids=lambda case: case.name)
+VALID = valid(NOW)
+HOSTILE = hostile(NOW)
+
+
+@pytest.mark.parametrize("case", VALID, ids=lambda case: case.name)
 def test_valid_tokens_pass(case: Case) -> None:
     auth = authenticator(required_claims=REQUIRED_CLAIMS)
     first = accepted(auth, case.authorization[0].encode("latin-1"))
     assert first.issuer == ISSUER
     assert accepted(auth, case.authorization[0].encode("latin-1")) is first
-
-
-HOSTILE = hostile(NOW)
 
 
 @pytest.mark.parametrize("final", [False, True])
@@ -91,7 +93,7 @@ def test_nothing_of_a_token_is_in_a_refusal() -> None:
     auth = authenticator(required_claims=REQUIRED_CLAIMS)
     for case in HOSTILE:
         for value in case.authorization[:1]:
-            caught = refused(auth, value.encode("latin-1"))
+            caught = refused(auth, value.encode("latin-1"), count=len(case.authorization))
             said = f"{caught!r} {caught.body()!r} {caught.headers}"
             assert not any(part and part in said for part in value.split(".") if len(part) > 12)
 
@@ -346,8 +348,23 @@ def test_the_size_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
 # Fuzzing: nothing but documented errors comes out, and nothing passes that was not signed.
 
 _AUTH = authenticator(required_claims=REQUIRED_CLAIMS)
-_SEEDS = [case.authorization[0].encode("latin-1") for case in (*valid(NOW), *HOSTILE) if case.authorization]
-_GENUINE = {value.partition(b" ")[2] for value in (case.authorization[0].encode("latin-1") for case in valid(NOW))}
+_SEEDS = [case.authorization[0].encode("latin-1") for case in (*VALID, *HOSTILE) if case.authorization]
+
+
+def genuine(token: str) -> bool:
+    """Whether PyJWT, which shares no parser with us, finds it signed with a key that we publish.
+
+    A change to a hostile token may make it good again, so "hostile before" is no proof against it.
+    """
+    header = pyjwt.get_unverified_header(token)
+    checks = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+    for key in KEYS.fitting(header.get("kid"), header["alg"]):
+        try:
+            pyjwt.decode(token, key, algorithms=[header["alg"]], options=checks)  # type: ignore[arg-type]  # a TypedDict
+        except pyjwt.InvalidSignatureError:
+            continue
+        return True
+    return False
 
 
 def mutated(seed: int) -> bytes:
@@ -381,7 +398,7 @@ def documented(authorization: bytes) -> None:
         assert found in set(Reason)
     else:
         assert isinstance(found, Identity)
-        assert authorization.partition(b" ")[2] in _GENUINE
+        assert genuine(authorization.decode().partition(" ")[2])
 
 
 def test_mutated_tokens_are_refused_or_are_what_was_signed() -> None:
@@ -404,7 +421,6 @@ def test_any_claims_in_a_signed_token_give_an_identity_or_a_refusal(
     """Signed for real, so that what is behind the signature is reached too."""
     head = {"alg": "ES256", "kid": "p256", **({} if near else header)}
     token = sign("ES256", "p256", json_text({**claims(NOW), **payload}), header=json_text(head))
-    _GENUINE.add(token.encode())
     documented(f"Bearer {token}".encode())
 
 

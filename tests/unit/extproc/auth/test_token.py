@@ -81,7 +81,7 @@ def test_the_scheme_is_bearer_and_one_space(value: bytes, found: bytes | Reason)
 _segment = st.binary(max_size=24).map(b64) | st.lists(st.sampled_from(ALPHABET), max_size=24).map(
     lambda x: bytes(x).decode()
 )
-_header = st.fixed_dictionaries(
+_header: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
     {},
     optional={
         "alg": st.sampled_from(["ES256", "none", "HS256"]) | st.none() | st.integers(),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import Api, ParsedRequest, parse
 from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_VALUES, UNCOUNTED_BODY
+
+FEW = settings(max_examples=40, deadline=None)  # one for each API
 
 PATHS = {
     Api.OPENAI_CHAT: "/v1/chat/completions",
@@ -85,7 +88,7 @@ def test_nesting(path: str, field: str, bracket: bytes) -> None:
 def test_every_depth_is_parsed_or_refused(path: str) -> None:
     # Walking takes more of the stack than decoding: between the two limits the prompt is empty.
     outcomes = set()
-    for depth in range(100, 1100, 3):
+    for depth in (*range(100, 1100, 7), 100_000):
         nested = b"[" * depth + b"]" * depth
         text = b'{"model":"m","messages":[%s],"input":[%s],"tools":%s,"prompt":%s}' % (nested, nested, nested, nested)
         try:
@@ -235,11 +238,11 @@ def test_20_mib(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("piece", "limit"),
-    [(b'{"a":0},', MAX_CONTAINERS), (b"[0],", MAX_CONTAINERS), (b"0,", MAX_VALUES), (b'"a",', MAX_VALUES)],
+    [(b'{"a":0},', MAX_CONTAINERS), (b"[null],", MAX_CONTAINERS), (b"0,", MAX_VALUES), (b'"a",', MAX_VALUES)],
 )
 def test_bodies_that_would_take_too_much_memory_have_no_prompt(piece: bytes, limit: int) -> None:
     text = b'{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":['
-    assert len(piece) * limit < 16 << 20
+    assert UNCOUNTED_BODY < len(piece) * limit < 16 << 20
     # Just under the limit: read, hence with some text.
     assert parse(CHAT, text + piece * (limit - 200) + b"0]}]}").prompt.length > 0
     parsed = parse(CHAT, text + piece * (limit + 1) + b"0]}]}")
@@ -248,7 +251,7 @@ def test_bodies_that_would_take_too_much_memory_have_no_prompt(piece: bytes, lim
 
 
 def test_such_bodies_are_checked_like_all_others() -> None:
-    many = b"[" + b"[]," * (MAX_CONTAINERS + 1) + b"[]]"
+    many = b"[" + b"[    ]," * (MAX_CONTAINERS + 1) + b"[]]"
     assert len(many) > UNCOUNTED_BODY
     assert refused(CHAT, b'{"messages":' + many + b"}").code == "missing_required_parameter"
     assert refused(CHAT, b'{"model":' + many + b"}").message == "`model` must be a string, not an array."
@@ -282,6 +285,7 @@ fields = st.sampled_from(
 
 
 @every_api
+@FEW
 @given(odd=st.dictionaries(fields, json_values))
 def test_any_shape_of_a_prompt_is_let_through(path: str, odd: dict[str, Any]) -> None:
     parsed = parse(path, body(model="m", **odd))
@@ -291,15 +295,15 @@ def test_any_shape_of_a_prompt_is_let_through(path: str, odd: dict[str, Any]) ->
 
 
 @every_api
+@FEW
 @given(text=st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_garbage_is_parsed_or_refused(path: str, text: bytes) -> None:
-    try:
+    with suppress(Refusal):
         parse(path, text)
-    except Refusal as refusal:
-        assert refusal.status == 400
 
 
 @every_api
+@FEW
 @given(prompt=json_values, cut=st.integers(0, 200))
 def test_truncated_bodies_are_refused(path: str, prompt: Any, cut: int) -> None:
     whole = body(model="m", messages=prompt, input=prompt)

@@ -3,16 +3,19 @@ from __future__ import annotations
 import base64
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.parsers.digest import LONG_STRING, PIECE, canonical, digest
+
+MANY = settings(max_examples=150, deadline=None)
 
 
 def test_canonical() -> None:
     assert canonical({"b": [1, "é\x1e"], "a": None}) == '{"a":null,"b":[1,"é\\u001e"]}'
 
 
+@MANY
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_canonical_text_has_no_mark(text: str) -> None:
     assert "\x1e" not in canonical({text: text})

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.parsers import parse
+
+MANY = settings(max_examples=150, deadline=None)
 
 ids = st.lists(st.integers(0, 200_000), max_size=20)
 
@@ -38,11 +40,13 @@ def test_prompts(prompt: object, text: str) -> None:
     assert text_of(prompt) == text
 
 
+@MANY
 @given(ids, ids)
 def test_more_token_ids_only_append(one: list[int], more: list[int]) -> None:
     assert text_of(one + more).startswith(text_of(one))
 
 
+@MANY
 @given(ids, ids)
 def test_different_token_ids_have_different_texts(one: list[int], other: list[int]) -> None:
     assert (text_of(one) == text_of(other)) is (one == other)

@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.parsers import parse
 from extproc.parsers.text import MAX_FIELDS, escape
+
+FEW = settings(max_examples=40, deadline=None)  # one for each API
 
 #: Marks and what could be mistaken for one are frequent.
 texts = st.text(
@@ -64,6 +66,7 @@ def text_of(path: str, **fields: Any) -> str:
 
 
 @every_list
+@FEW
 @given(turn=conversations, more=conversations, tools=st.none() | st.lists(small_json, max_size=2))
 def test_the_next_turn_begins_with_the_text_of_the_last(
     path: str, field: str, turn: list[Any], more: list[Any], tools: Any
@@ -75,6 +78,7 @@ def test_the_next_turn_begins_with_the_text_of_the_last(
 
 
 @every_list
+@FEW
 @given(
     turns=st.tuples(st.lists(plain_messages, max_size=3), st.lists(plain_messages, max_size=3))
     | st.lists(plain_messages, min_size=1, max_size=3).map(lambda turn: (turn, turn))
@@ -86,11 +90,7 @@ def test_different_conversations_have_different_texts(
     assert (text_of(path, **{field: one}) == text_of(path, **{field: other})) is (one == other)
 
 
-def joined(contents: list[Any]) -> list[tuple[str, str]]:
-    """The parts that a reader would tell apart."""
-    return [("text", part) if isinstance(part, str) else (part["type"], json.dumps(part)) for part in contents]
-
-
+@FEW
 @given(one=st.lists(texts | result_parts | image_parts, max_size=4), other=st.lists(texts | result_parts, max_size=4))
 def test_different_parts_have_different_texts(one: list[Any], other: list[Any]) -> None:
     def plain(part: Any) -> Any:
@@ -121,6 +121,7 @@ def spelled(value: Any, draw: Any) -> str:
 
 
 @every_list
+@FEW
 @given(turn=conversations, tools=st.lists(small_json, max_size=2), data=st.data())
 def test_spelling_does_not_matter(path: str, field: str, turn: list[Any], tools: list[Any], data: Any) -> None:
     request = {"model": "m", field: turn, "tools": tools}
@@ -131,6 +132,7 @@ def test_spelling_does_not_matter(path: str, field: str, turn: list[Any], tools:
 
 
 @every_list
+@FEW
 @given(turn=st.lists(messages | plain_messages, max_size=5), unknown=small_json)
 def test_what_no_model_sees_is_no_text(path: str, field: str, turn: list[Any], unknown: Any) -> None:
     marked = copy.deepcopy(turn)
@@ -142,6 +144,7 @@ def test_what_no_model_sees_is_no_text(path: str, field: str, turn: list[Any], u
     assert text_of(path, **{field: turn}) == text_of(path, **{field: marked}, temperature=unknown)
 
 
+@FEW
 @given(one=texts, other=texts)
 def test_prompts_that_begin_alike_have_texts_that_begin_alike(one: str, other: str) -> None:
     long = "x" * 200
@@ -150,6 +153,7 @@ def test_prompts_that_begin_alike_have_texts_that_begin_alike(one: str, other: s
     assert first[:200] == second[:200]
 
 
+@FEW
 @given(texts, texts)
 def test_escape_is_reversible_and_keeps_prefixes(one: str, other: str) -> None:
     assert escape(one).replace("\x1e\x1e", "\x1e") == one
