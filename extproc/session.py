@@ -64,6 +64,9 @@ from extproc.replies import (
 #: Trailers that Envoy adds for this sidecar (see envoy/gateway.yaml).
 OWN_TRAILER_PREFIX = "x-gateway-timing-"
 
+#: Before the code of a refusal in Envoy's `%RESPONSE_CODE_DETAILS%`: tells our answers from Envoy's own.
+DETAILS = "infer_gateway_"
+
 #: Largest piece of a body in one reply. gRPC's and Envoy's windows start at 64 KiB, and a data frame needs room for its
 #: framing; the reference endpoint picker takes the same.
 MAX_CHUNK = 62_000
@@ -219,7 +222,9 @@ class Session:
         self.request_state = RequestState.REJECTED
         self._chunks = []
         headers = ((CONTENT_TYPE, JSON_TYPE), *refusal.headers.items())
-        self._replies.append(ImmediateReply(refusal.status, headers, refusal.body(), details=refusal.code or "refused"))
+        self._replies.append(
+            ImmediateReply(refusal.status, headers, refusal.body(), details=DETAILS + (refusal.code or "refused"))
+        )
 
     # The request half
 

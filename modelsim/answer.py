@@ -14,13 +14,11 @@ _SSE_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-contr
 
 async def whole(request: web.Request, job: Job, faults: Faults) -> None:
     """Waits for the end of an answer. Raises ConnectionError for the crash that the faults ask for."""
-    limit = faults.crash_after_tokens
-    if limit == 0:
+    limit = sys.maxsize if faults.crash_after_tokens is None else faults.crash_after_tokens
+    while not job.finished and job.usage.completion_tokens < limit:
+        await job.more(limit - job.usage.completion_tokens)
+    if job.usage.completion_tokens >= limit:
         _crash(request)
-    while not job.finished:
-        await job.more(sys.maxsize if limit is None else limit - job.usage.completion_tokens)
-        if limit is not None and job.usage.completion_tokens >= limit:
-            _crash(request)
 
 
 async def stream(request: web.Request, job: Job, streamer: Streamer, faults: Faults) -> web.StreamResponse:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.gateway import Answer, Gateway, configuration, eventually, gateway
+from support.gateway import PATIENCE, Answer, Gateway, configuration, eventually, gateway
 from support.tokens import AUTH, Signer
+
+from modelsim.server import Faults
 
 pytestmark = pytest.mark.integration
 
@@ -88,16 +90,13 @@ async def test_sigterm_to_the_sidecar_under_load_loses_no_request(running: Gatew
 async def streaming(running: Gateway, count: int, headers: dict[str, str]) -> list[asyncio.Task[Answer]]:
     """Streams that are answering: each pod waits 30 ms between tokens."""
     for replica in running.fleet.replicas:
-        replica.set_faults(token_delay=0.03)
-    tasks = [
-        asyncio.create_task(running.chat(f"stream {n}", stream=True, max_tokens=40, headers=headers))
-        for n in range(count)
-    ]
-
-    async def all_started() -> bool:
-        return sum(replica.tokens_sent > 0 for replica in running.fleet.replicas) == len(running.fleet.replicas)
-
-    await eventually(all_started)
+        replica.faults = Faults(token_delay=0.03)
+    tasks, first_bytes = [], []
+    for number in range(count):
+        started = asyncio.Event()
+        first_bytes.append(started.wait())
+        tasks.append(asyncio.create_task(running.stream(f"stream {number}", started, max_tokens=40, headers=headers)))
+    await asyncio.wait_for(asyncio.gather(*first_bytes), PATIENCE)
     return tasks
 
 
@@ -163,7 +162,7 @@ async def test_a_frozen_sidecar_is_as_good_as_a_dead_one(tmp_path: Path) -> None
 
 async def test_clients_that_leave_leave_no_count_behind(running: Gateway) -> None:
     for replica in running.fleet.replicas:
-        replica.set_faults(token_delay=0.05)
+        replica.faults = Faults(token_delay=0.05)
     tasks = [asyncio.create_task(running.chat(f"{n}", stream=n % 2 == 0, max_tokens=200)) for n in range(20)]
 
     async def all_picked() -> bool:
@@ -185,7 +184,7 @@ async def test_clients_that_leave_leave_no_count_behind(running: Gateway) -> Non
 @pytest.mark.parametrize("fault", ["500", "html", "huge", "hang"])
 async def test_a_pod_with_bad_metrics_disturbs_nobody(tmp_path: Path, fault: str) -> None:
     async with gateway(configuration("endpoints: {scrape: {timeout: 100ms}}", tmp_path)) as running:
-        running.fleet.replicas[0].set_faults(metrics=fault)
+        running.fleet.replicas[0].faults = Faults(metrics=fault)
 
         async def noticed() -> bool:
             return await running.metric("infer_gateway_scrape_failures_total") > 0
@@ -194,8 +193,8 @@ async def test_a_pod_with_bad_metrics_disturbs_nobody(tmp_path: Path, fault: str
         answers = await asyncio.gather(*[running.chat(f"{n}") for n in range(12)])
         assert {answer.status for answer in answers} == {200}
         rows = {row["address"]: row for row in (await running.stack.debug("/debug/endpoints"))["endpoints"]}
-        assert rows[running.fleet.addresses[0]]["consecutive_failures"] > 0
-        assert rows[running.fleet.addresses[1]]["consecutive_failures"] == 0
+        assert rows[running.fleet.addresses[0]]["failures"] > 0
+        assert rows[running.fleet.addresses[1]]["failures"] == 0
 
 
 async def test_no_pod_is_503(tmp_path: Path) -> None:
@@ -206,9 +205,8 @@ async def test_no_pod_is_503(tmp_path: Path) -> None:
 
 async def test_saturated_pods_are_429(tmp_path: Path) -> None:
     document = "scheduler: {pluginConfig: [{name: least-request, args: {maxWaitingRequests: 1}}]}"
-    async with gateway(configuration(document, tmp_path), pods=1, replica={"max_num_seqs": 1}) as running:
-        running.fleet.replicas[0].set_faults(token_delay=0.1)
-        tasks = [asyncio.create_task(running.chat(f"{n}", max_tokens=100)) for n in range(4)]
+    async with gateway(configuration(document, tmp_path), pods=1, speedup=1, engine={"max_num_seqs": 1}) as running:
+        tasks = [asyncio.create_task(running.chat(f"{n}", max_tokens=1000)) for n in range(4)]
 
         async def saturated() -> bool:
             answer = await running.chat("one more", max_tokens=1)

@@ -1,12 +1,18 @@
 """Requests through the real Envoy to where the scheduler says."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from support.echo import echo_pod
 from support.gateway import CHAT, MODEL, Gateway, configuration, eventually, gateway
+
+from extproc.demo.stack import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -74,34 +80,37 @@ async def test_a_client_cannot_choose_the_pod(running: Gateway) -> None:
     other = next(
         address
         for address, replica in zip(running.fleet.addresses, running.fleet.replicas, strict=True)
-        if replica.config.name != home
+        if replica.name != home
     )
     for name in ("x-gateway-destination-endpoint", "X-Gateway-Destination-Endpoint"):
         answer = await running.chat("again", system=system, headers={name: other})
         assert answer.pod == home
 
 
-async def test_bytes_pass_untouched(running: Gateway) -> None:
+async def test_bytes_pass_untouched_up_to_5_mib(tmp_path: Path) -> None:
     # Spacing, order, duplicate keys, odd numbers and unknown fields: the model server sees what the client sent.
     text = (
-        f'{{ "model" : "{MODEL}",\n\t"messages":[{{"role":"user","content":"\\u00e9\\ud83d\\ude00"}}], "max_tokens":1,'
-        f' "seed":123456789012345678901234567890, "zz":1.10, "model":"{MODEL}"}}'
+        '{ "model" : "m",\n\t"messages":[{"role":"user","content":"\\u00e9\\ud83d\\ude00"}], "max_tokens":1,'
+        ' "seed":123456789012345678901234567890, "zz":1.10, "model":"m", "long":"LONG"}'
     )
-    answer = await running.request(
-        "POST", CHAT, data=text.encode(), headers={"content-type": "application/json", "x-modelsim-echo": "1"}
-    )
-    assert answer.status == 200
-    assert running.fleet.last_body(answer.pod) == text.encode()
-
-
-async def test_a_prompt_of_5_mib_goes_through(running: Gateway) -> None:
-    answer = await running.chat("x" * (5 << 20), max_tokens=1)
-    assert answer.status == 200
+    async with echo_pod() as pod, Stack(configuration("{}", tmp_path), [pod.address]) as stack:
+        for long in ("", "x" * (5 << 20)):
+            body = text.replace("LONG", long).encode()
+            async with (
+                aiohttp.ClientSession() as client,
+                client.post(
+                    f"http://{stack.address}{CHAT}", data=io.BytesIO(body), headers={"x-kept": "1"}
+                ) as response,
+            ):
+                assert response.status == 200
+            assert pod.body == body
+            assert pod.headers["x-kept"] == "1"
+            assert pod.headers["x-gateway-destination-endpoint"] == pod.address
 
 
 async def test_what_is_too_large_is_413(running: Gateway) -> None:
     answer = await running.request(
-        "POST", CHAT, data=b'{"model":"' + b"x" * (20 << 20), headers={"content-type": "application/json"}
+        "POST", CHAT, data=io.BytesIO(b'{"model":"' + b"x" * (20 << 20)), headers={"content-type": "application/json"}
     )
     assert answer.status == 413
     assert answer.error() == "request_too_large"
@@ -149,6 +158,8 @@ async def test_1300_streams_at_once_all_answer(running: Gateway) -> None:
 
 async def test_the_admin_pages(running: Gateway) -> None:
     admin = f"http://{running.stack.admin}"
+    for _ in range(3):
+        await running.chat()
     assert (await running.request("GET", f"{admin}/healthz")).status == 200
     assert (await running.request("GET", f"{admin}/readyz")).status == 200
     page = (await running.request("GET", f"{admin}/metrics")).body.decode()
@@ -161,7 +172,7 @@ async def test_the_admin_pages(running: Gateway) -> None:
     ):
         assert f"infer_gateway_{name}" in page
     rows = (await running.stack.debug("/debug/endpoints"))["endpoints"]
-    assert [row["address"] for row in rows] == sorted(running.fleet.addresses)
+    assert sorted(row["address"] for row in rows) == sorted(running.fleet.addresses)
     decisions = (await running.stack.debug("/debug/decisions?limit=3"))["decisions"]
     assert len(decisions) == 3
     assert set(decisions[0]["candidates"][0]["scores"]) == {

@@ -81,6 +81,18 @@ class Gateway:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return await self.request("POST", CHAT, json=body | extra, headers=headers)
 
+    async def stream(self, text: str, started: asyncio.Event, *, max_tokens: int, headers: Mapping[str, str]) -> Answer:
+        """A streamed chat; sets `started` at the first byte of its answer."""
+        body = {
+            "model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "stream": True,
+        }  # fmt: skip
+        async with self.client.post(CHAT, json=body, headers=headers) as response:
+            parts = bytearray()
+            async for chunk in response.content.iter_any():
+                parts += chunk
+                started.set()
+            return Answer(response.status, response.headers, bytes(parts))
+
     async def metric(self, name: str) -> float:
         """The sum of a metric's samples on the sidecar's page."""
         from prometheus_client.parser import text_string_to_metric_families
@@ -102,5 +114,5 @@ class Gateway:
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
     """Waits for a condition that another process brings about."""
     async with asyncio.timeout(within):
-        while not await condition():  # noqa: ASYNC110 - another process has to be asked
+        while not await condition():
             await asyncio.sleep(0.01)

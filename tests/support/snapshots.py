@@ -59,9 +59,7 @@ def cycle(match: Sequence[float] | None = None, *, span: float = 1.0, seed: int 
 def request(text: str = "", *, model: str = "m", subset: frozenset[str] | None = None, **found: str) -> Request:
     """`found` is what look-ups find: `header_x_session_id="a"` is the header `x-session-id`."""
     known = {tuple(key.replace("_", "-").split("-", 1)): value for key, value in found.items()}
-    return Request(
-        model=model, prompt=Prompt([text]), subset=subset, lookup=lambda kind, name: known.get((kind, name))
-    )
+    return Request(model=model, prompt=Prompt([text]), subset=subset, lookup=lambda kind, name: known.get((kind, name)))
 
 
 ADAPTERS = ("sql", "chat", "code")

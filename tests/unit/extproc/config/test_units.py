@@ -160,7 +160,9 @@ def test_dns_names(name: str) -> None:
     assert units.dns_name(name) == name.lower()
 
 
-@pytest.mark.parametrize("name", ["10.0.0.1", "::1", "[::1]", "", "-a", "a..b", "a b", "a/b", "a" * 64, "a." * 150, "ä.de"])
+@pytest.mark.parametrize(
+    "name", ["10.0.0.1", "::1", "[::1]", "", "-a", "a..b", "a b", "a/b", "a" * 64, "a." * 150, "ä.de"]
+)
 def test_no_dns_names(name: str) -> None:
     with pytest.raises(ValueError, match="must be a host name"):
         units.dns_name(name)

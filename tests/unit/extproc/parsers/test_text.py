@@ -108,7 +108,7 @@ def test_different_parts_have_different_texts(one: list[Any], other: list[Any]) 
 
 def spelled(value: Any, draw: Any) -> str:
     """`value` as JSON in some other spelling: order of keys, white space, escapes."""
-    space = draw(st.sampled_from(["", " ", "\n\t"]))
+    space: str = draw(st.sampled_from(["", " ", "\n\t"]))
     if isinstance(value, dict):
         items = draw(st.permutations(list(value.items())))
         return "{" + ",".join(f"{space}{spelled(k, draw)}{space}:{spelled(v, draw)}" for k, v in items) + "}"
@@ -187,7 +187,7 @@ def test_prompts_of_very_many_fields_are_cut(path: str, field: bytes, piece: byt
 
 
 def test_the_cut_is_the_same_for_the_next_turn() -> None:
-    content = [{}] * MAX_FIELDS
+    content: list[dict[str, str]] = [{}] * MAX_FIELDS
     one = parse("/v1/messages", json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode())
     two = parse(
         "/v1/messages",

@@ -76,6 +76,13 @@ def test_of_a_larger_one_the_last_usage_object_near_its_end_counts(end: bytes, u
     assert read(b'{"data":' + FILL + end, kept=SMALL) == usage
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, SMALL])
+def test_what_is_kept_does_not_depend_on_the_chunking(size: int) -> None:
+    usage = b'"usage":{"prompt_tokens":3}'
+    assert read(FILL + usage + b" " * (SMALL - len(usage)), size, kept=SMALL) == {"prompt_tokens": 3}
+    assert read(FILL + usage + b" " * (SMALL - len(usage) + 1), size, kept=SMALL) is None
+
+
 def test_nothing_raises_on_depth() -> None:
     assert read(b" " * (3 * KEPT) + b'"usage":' + b'{"a":' * 2000) is None
     assert read(b" " * (3 * KEPT) + b'"usage":{"a_tokens":' + b"9" * 4050 + b"}") is not None

@@ -1,0 +1,39 @@
+"""A pod that remembers what reached it, byte for byte."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+
+class EchoPod:
+    """The last request that was received. `address`: `ip:port`."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.body = b""
+        self.headers: dict[str, str] = {}
+        self.requests = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        if request.path == "/metrics":
+            return web.Response(text="vllm:num_requests_waiting 0\n")
+        self.requests += 1
+        self.body = await request.read()
+        self.headers = {name.lower(): value for name, value in request.headers.items()}
+        return web.json_response({"ok": True})
+
+
+@contextlib.asynccontextmanager
+async def echo_pod() -> AsyncIterator[EchoPod]:
+    pod = EchoPod()
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_route("*", "/{path:.*}", pod.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    pod.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield pod
+    finally:
+        await runner.cleanup()

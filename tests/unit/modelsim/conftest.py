@@ -1,0 +1,26 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import pytest
+
+#: Seconds. Only ever waited for in full by a test that fails.
+PATIENCE = 20.0
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session:
+        yield session
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], object]:
+    """Waits for a condition that the event loop is about to make true."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - the conditions belong to code that sets no event
+                await asyncio.sleep(0)
+
+    return wait

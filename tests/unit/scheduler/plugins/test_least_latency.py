@@ -1,0 +1,37 @@
+import pytest
+from support.snapshots import P, cycle, request, snapshot
+
+from scheduler.plugins.least_latency import LeastLatency, LeastLatencyParams
+
+FAST_FIRST = P(ttft=0.1, tpot=0.05)
+FAST_AFTER = P(ttft=0.3, tpot=0.01)
+HALF_WAY = P(ttft=0.2, tpot=0.03)
+
+
+@pytest.mark.parametrize(
+    ("factor", "pods", "scores"),
+    [
+        (0.5, [FAST_FIRST, FAST_AFTER, HALF_WAY], [50, 50, 50]),
+        (1.0, [FAST_FIRST, FAST_AFTER, HALF_WAY], [100, 0, 50]),
+        (0.0, [FAST_FIRST, FAST_AFTER, HALF_WAY], [0, 100, 50]),
+        (0.75, [FAST_FIRST, FAST_AFTER], [75, 25]),
+        # All equal.
+        (0.5, [HALF_WAY, HALF_WAY], [100, 100]),
+        # Unknown: 50, each metric for itself.
+        (0.5, [FAST_FIRST, FAST_AFTER, P()], [50, 50, 50]),
+        (0.5, [FAST_FIRST, P(ttft=0.3), P()], [100, 25, 50]),
+        # 0 s was not measured.
+        (1.0, [FAST_FIRST, FAST_AFTER, P(ttft=0.0)], [100, 0, 50]),
+    ],
+)
+def test_score(factor: float, pods: list[P], scores: list[float]) -> None:
+    plugin = LeastLatency(LeastLatencyParams(weight_factor=factor))
+    assert plugin.score(request(), snapshot(*pods), cycle()).tolist() == pytest.approx(scores)
+
+
+def test_it_is_computed_once_a_snapshot() -> None:
+    plugin = LeastLatency(LeastLatencyParams())
+    pods = snapshot(FAST_FIRST, FAST_AFTER)
+    assert plugin.score(request(), pods, cycle()) is plugin.score(request(), pods, cycle())
+    other = LeastLatency(LeastLatencyParams(weight_factor=1.0))
+    assert other.score(request(), pods, cycle()).tolist() == [100, 0]
