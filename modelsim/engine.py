@@ -138,9 +138,9 @@ class Engine:
         if self._waiting.pop(request_id, None) is not None:
             return True
         sequence = self._running.get(request_id)
-        if sequence is None:
+        if sequence is None or sequence.lease is None:
             return False
-        self._end(sequence)
+        self._end(sequence, sequence.lease)
         self._admit(now)
         return True
 
@@ -210,7 +210,7 @@ class Engine:
             if sequence.computed < sequence.prompt_tokens:
                 continue
             if not sequence.max_tokens:
-                self._finish(sequence, at)
+                self._finish(sequence, sequence.lease, at)
                 continue
             sequence.produced = 1
             ttft = at - sequence.submitted_at
@@ -224,9 +224,9 @@ class Engine:
         if (sequence.prompt_tokens + sequence.produced - 1) % BLOCK_SIZE == 0:
             self._kv.grow(lease)
         if sequence.produced == sequence.max_tokens:
-            self._finish(sequence, at)
+            self._finish(sequence, lease, at)
 
-    def _finish(self, sequence: _Sequence, at: float) -> None:
+    def _finish(self, sequence: _Sequence, lease: Lease, at: float) -> None:
         self._events.append(
             Finished(
                 sequence.id,
@@ -238,14 +238,13 @@ class Engine:
                 queued=sequence.admitted_at - sequence.submitted_at,
             )
         )
-        self._end(sequence)
+        self._end(sequence, lease)
 
-    def _end(self, sequence: _Sequence) -> None:
+    def _end(self, sequence: _Sequence, lease: Lease) -> None:
         """Frees what a running sequence holds. One that is part of the step in progress is passed over at its end."""
         del self._running[sequence.id]
-        if sequence.lease is not None:
-            self._kv.release(sequence.lease)
-            sequence.lease = None
+        self._kv.release(lease)
+        sequence.lease = None
         if sequence.adapter:
             self._lora.release(sequence.adapter)
 

@@ -63,9 +63,9 @@ def decode(data: dict[str, Any], unusable: set[Path]) -> Decoded:
         except ValidationError as error:
             before = len(wrong)
             for detail in error.errors(include_url=False):
-                location = _location(detail)
+                location, at_key = _location(detail, pruned)
                 if first and location not in unusable:
-                    decoded.problems.append(_problem(detail, decoded.written_at(location)))
+                    decoded.problems.append(_problem(detail, decoded.written_at(location), at_key=at_key))
                 wrong.add(_existing(data, decoded.written_at(location), missing=detail["type"] == "missing"))
             if len(wrong) == before:  # nothing is left to cut out
                 return decoded
@@ -103,20 +103,25 @@ def _existing(data: Any, path: Path, *, missing: bool) -> Path:
     return path
 
 
-def _location(detail: ErrorDetails) -> Path:
-    # A mistake in a key of a mapping ends with this mark.
+def _location(detail: ErrorDetails, data: Any) -> tuple[Path, bool]:
+    """Where it is wrong, and whether it is the key."""
     location = detail["loc"]
-    return location[:-1] if location and location[-1] == "[key]" else location
+    if location[-1] != "[key]":
+        return location, False
+    # The mark of a key that is wrong, unless somebody has a key of that very name.
+    for part in location[:-1]:
+        data = data[part]
+    return (location, False) if isinstance(data, dict) and "[key]" in data else (location[:-1], True)
 
 
-def _problem(detail: ErrorDetails, path: Path) -> Problem:
+def _problem(detail: ErrorDetails, path: Path, *, at_key: bool) -> Problem:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return Problem("unknown key", path, options=known_keys(path[:-1]), at_key=True)
     if kind == "missing":
         return Problem("is missing", path)
     if kind == "value_error":
-        return Problem(str(context["error"]), path, at_key=detail["loc"][-1] == "[key]")
+        return Problem(str(context["error"]), path, at_key=at_key)
     if kind in _TYPES:
         return Problem(f"must be {_TYPES[kind]}, not {describe(value)}{_type_hint(kind, value)}", path)
     if kind == "literal_error":

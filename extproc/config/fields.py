@@ -1,5 +1,6 @@
 """The types of the configuration's values: how each is read, bounded and shown."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -108,6 +109,12 @@ def _scalar(value: object) -> object:
     return value
 
 
+def _url_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text):
+        raise ValueError(f"must be a path such as /metrics, not {units.describe(text)}")
+    return text
+
+
 def _metric_name(text: str) -> str:
     try:
         custom({"waiting": (text,)})
@@ -140,6 +147,6 @@ DnsName = Annotated[str, AfterValidator(units.dns_name)]
 TransportAddress = Annotated[str, AfterValidator(units.transport_address)]
 SocketPath = Annotated[str, AfterValidator(units.socket_path)]
 FilePath = Annotated[str, AfterValidator(units.absolute_path)]
-UrlPath = Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 MetricName = Annotated[str, AfterValidator(_metric_name)]
 MetricNames = Annotated[tuple[MetricName, ...], AsTuple]

@@ -155,8 +155,8 @@ def contents(draw: st.DrawFn, full_name: str, depth: int = 0, wanted: str = "") 
         if field.type == F.TYPE_MESSAGE and depth > 6:
             continue
         if field.name == wanted:
-            value = _value(field, depth)
-            content[field.name] = draw(value if has_presence(field) else value.filter(bool))
+            value = _value(field, depth, least=1)
+            content[field.name] = draw(value if has_presence(field) or is_repeated(field) else value.filter(bool))
             continue
         if field.HasField("oneof_index"):
             members = [f.name for f in fields_of(full_name) if f.HasField("oneof_index")]
@@ -172,12 +172,12 @@ def contents(draw: st.DrawFn, full_name: str, depth: int = 0, wanted: str = "") 
     return content
 
 
-def _value(field: FieldDescriptorProto, depth: int) -> st.SearchStrategy[Any]:
+def _value(field: FieldDescriptorProto, depth: int, *, least: int = 0) -> st.SearchStrategy[Any]:
     if is_map(field):
         key, value = map_entries()[field.type_name[1:]].field
-        return st.dictionaries(_element(key, depth), _element(value, depth), max_size=2)
+        return st.dictionaries(_element(key, depth), _element(value, depth), min_size=least, max_size=2)
     if is_repeated(field):
-        return st.lists(_element(field, depth), max_size=3)
+        return st.lists(_element(field, depth), min_size=least, max_size=3)
     return _element(field, depth)
 
 

@@ -20,7 +20,7 @@ def until() -> Callable[[Callable[[], bool]], object]:
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - the conditions belong to code that sets no event
+            while not condition():
                 await asyncio.sleep(0)
 
     return wait

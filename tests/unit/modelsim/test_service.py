@@ -267,9 +267,9 @@ async def test_the_page_tells_running_and_waiting_adapters(client: ClientSession
     for name in ("law", "med"):
         async with client.post(f"{url}/v1/load_lora_adapter", json={"lora_name": name, "lora_path": "p"}):
             pass
-    for count, name in enumerate(("sql", "law", "med"), 1):
+    for name in ("sql", "law", "med"):
         tasks.append(asyncio.create_task(post(client, f"{url}/v1/chat/completions", {**CHAT, "model": name})))
-        await until(lambda count=count: engine.running + engine.waiting == count)
+        await until(lambda: engine.running + engine.waiting == len(tasks))
     async with client.get(f"{url}/metrics") as response:
         families = {family.name: family for family in text_string_to_metric_families(await response.text())}
     latest = max(families["vllm:lora_requests_info"].samples, key=lambda sample: sample.value)

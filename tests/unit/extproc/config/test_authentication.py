@@ -38,11 +38,11 @@ def test_no_uris(uri: str, reason: str) -> None:
 def test_any_text_is_a_uri_or_is_refused(text: str) -> None:
     for uri in (text, f"https://{text}"):
         try:
-            assert authentication.jwks_uri(uri) == uri
-        except ValueError as error:
-            assert str(error).isprintable()
-        else:
-            assert authentication.is_exposed(uri) is False
+            read = authentication.jwks_uri(uri)
+        except ValueError:
+            continue
+        assert read == uri
+        assert authentication.is_exposed(uri) is (uri[:5].lower() == "http:" and "localhost" not in uri)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,8 @@ def test_usage_requested(api: Api, path: str) -> None:
     assert parse(path, body(model="m")).usage_requested
     assert parse(path, body(model="m", stream=True)).usage_requested is always
     assert parse(path, body(model="m", stream=True, stream_options={"include_usage": True})).usage_requested
-    for options in (None, [], "include_usage", {}, {"include_usage": False}, {"include_usage": 1}):
+    odd: list[Any] = [None, [], "include_usage", {}, {"include_usage": False}, {"include_usage": 1}]
+    for options in odd:
         parsed = parse(path, body(model="m", stream=True, stream_options=options))
         assert parsed.usage_requested is always
 

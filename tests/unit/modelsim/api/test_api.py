@@ -177,8 +177,7 @@ USAGE = Usage(20, 16, 3)
 
 
 def unary(path: str, **fields: Any) -> dict[str, Any]:
-    answer = APIS[path].unary(reply(path, **fields), "The engine behind", USAGE)
-    return json.loads(json.dumps(answer))
+    return APIS[path].unary(reply(path, **fields), "The engine behind", USAGE)
 
 
 def stream(path: str, **fields: Any) -> bytes:

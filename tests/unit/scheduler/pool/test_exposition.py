@@ -1,0 +1,240 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from scheduler.pool.exposition import Family, is_exposition, labels, series
+
+# One a prefix of the other, one with the suffix of a histogram: what a search by name alone would confuse.
+NAMES = ["x", "x:y", "x:y_z", "x:y_sum", "ax:y", "x:y_created"]
+SUFFIXES = ["", "_sum", "_count"]
+
+
+def read(family: Family, page: bytes, suffix: str = "") -> list[tuple[dict[str, str], float]]:
+    block = family.locate(page)
+    if block is None:
+        return []
+    found = series(page, family.name + suffix.encode(), *block)
+    return [(labels(raw), value) for raw, value in found]
+
+
+def find(page: bytes | str, name: str, suffix: str = "") -> list[tuple[dict[str, str], float]]:
+    return read(Family(name), page if isinstance(page, bytes) else page.encode(), suffix)
+
+
+def oracle(page: str, name: str) -> list[tuple[dict[str, str], float]]:
+    found = []
+    for family in parse_text(page):
+        for sample in family.samples:
+            if sample.name == name:
+                found.append((sample.labels, float(sample.value)))
+    return found
+
+
+def same(ours: list[tuple[dict[str, str], float]], theirs: list[tuple[dict[str, str], float]]) -> bool:
+    # NaN is equal to itself here.
+    return repr(ours) == repr(theirs)
+
+
+def escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+label_values = st.text(
+    st.one_of(st.sampled_from('{}",\\\n #=}" 1'), st.characters(exclude_categories=["Cs"])), max_size=8
+)
+numbers = st.one_of(
+    st.floats().map(repr),
+    st.sampled_from(["NaN", "+Inf", "-Inf", "0", "1e3", "12.0", "1.76e+09", "-0.5"]),
+    st.integers(0, 10**12).map(str),
+)
+
+
+@st.composite
+def sample_lines(draw: st.DrawFn, name: str) -> str:
+    blank = st.sampled_from([" ", "\t", "  "])
+    text = draw(st.sampled_from(["", "", "", " "])) + name
+    if draw(st.booleans()):
+        keys = draw(st.lists(st.sampled_from(["a", "b", "le", "engine"]), unique=True))
+        pairs = [f'{key}="{escape(draw(label_values))}"' for key in keys]
+        text += draw(st.sampled_from(["", "", " "])) + "{" + ",".join(pairs)
+        text += draw(st.sampled_from(["", ","])) if pairs else ""
+        text += "}"
+    # The oracle takes only one kind of blank between value and timestamp.
+    text += draw(blank) + draw(numbers)
+    if draw(st.booleans()):
+        text += " " + draw(st.integers(0, 10**13).map(str))
+    return text
+
+
+@st.composite
+def families(draw: st.DrawFn, name: str) -> str:
+    kind = draw(st.sampled_from(["gauge", "histogram", "untyped", ""]))
+    lines = []
+    if kind:
+        header = [f"# TYPE {name} {kind}", f"# HELP {name} Some text of {draw(st.sampled_from(NAMES))} # TYPE x gauge"]
+        lines += draw(st.permutations(header)) if draw(st.booleans()) else header[:1]
+    if draw(st.booleans()):
+        lines.append("# a comment of no importance")
+    suffixes = SUFFIXES[1:] + ["_bucket"] if kind == "histogram" else [""]
+    for _ in range(draw(st.integers(0, 3))):
+        lines += [draw(sample_lines(name + suffix)) for suffix in suffixes]
+    return "".join(line + "\n" for line in lines)
+
+
+pages = st.lists(st.sampled_from(NAMES), unique=True).flatmap(
+    lambda names: st.tuples(*map(families, names)).map("".join)
+)
+
+
+@given(pages)
+def test_agrees_with_the_library(page: str) -> None:
+    for name in NAMES:
+        for suffix in SUFFIXES:
+            if suffix and name + suffix in NAMES:
+                # The page of this test may have the name twice, as a family and as a part of another, which none may.
+                continue
+            theirs = oracle(page, name + suffix)
+            assert same(find(page, name, suffix), theirs), (name, suffix)
+
+
+@given(st.lists(pages, min_size=2, max_size=4))
+def test_what_earlier_pages_were_like_changes_nothing(several: list[str]) -> None:
+    for name in NAMES:
+        family = Family(name)
+        for page in several:
+            for suffix in SUFFIXES:
+                assert same(read(family, page.encode(), suffix), find(page, name, suffix))
+
+
+@given(st.one_of(st.binary(), pages.map(str.encode)), st.data())
+def test_no_page_raises(page: bytes, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(page)))
+    junk = data.draw(
+        st.sampled_from([b"", b"\xff", b'x:y{a="', b"x:y{", b"x:y ", b"\nx", b"x:y{}} 1\n", b"x:y \x00\n"])
+    )
+    for broken in (page[:cut] + junk + page[cut:], page[:cut]):
+        is_exposition(broken)
+        for name in NAMES:
+            for suffix in SUFFIXES:
+                find(broken, name, suffix)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x 1", [({}, 1.0)]),
+        ("x\t1.5", [({}, 1.5)]),
+        ("x 1 1700000000000", [({}, 1.0)]),
+        ("x{} 2", [({}, 2.0)]),
+        ('x{a="b"} 3 1700000000000', [({"a": "b"}, 3.0)]),
+        ('x {a="b"} 3', [({"a": "b"}, 3.0)]),
+        ('x{ a = "b" , c="d", }4', [({"a": "b", "c": "d"}, 4.0)]),
+        (r'x{a="\\\"}\n",b="{"} 5', [({"a": '\\"}\n', "b": "{"}, 5.0)]),
+        ('x{a="} 9 # {"} 6', [({"a": "} 9 # {"}, 6.0)]),
+        ('x{a="#"} 6 17', [({"a": "#"}, 6.0)]),
+        ("x -Inf", [({}, -math.inf)]),
+        # Exemplars, which only OpenMetrics has.
+        ('x{a="b"} 7 # {trace_id="}"} 0.5', [({"a": "b"}, 7.0)]),
+        ('x{a="b"} 7 17.5 # {trace_id="c"} 0.5 16.5', [({"a": "b"}, 7.0)]),
+        ('x 7 # {trace_id="c"} 0.5', [({}, 7.0)]),
+        ("x 8\r", [({}, 8.0)]),
+        (" x 9", [({}, 9.0)]),
+        ("\t x 9", [({}, 9.0)]),
+        # Not readable, or another name.
+        ("x", []),
+        ("x ", []),
+        ("x nothing", []),
+        ('x{a="b" 1', []),
+        ("x# 1", []),
+        ("x{#} oops", []),
+        ("x {a", []),
+        ("x #", []),
+        ("x_y 1", []),
+        ("yx 1", []),
+        ("y x 1", []),
+        ("# x 1", []),
+    ],
+)
+@pytest.mark.parametrize("header", ["", "# TYPE x gauge\n", "# HELP x X.\n# TYPE x gauge\n", "#  TYPE  x  gauge\n"])
+def test_lines(header: str, line: str, expected: list[tuple[dict[str, str], float]]) -> None:
+    assert find(f"{header}{line}\n", "x") == expected
+
+
+def test_a_last_line_without_its_end_is_cut_off() -> None:
+    assert find("# TYPE x gauge\nx 1\nx 12", "x") == [({}, 1.0)]
+    assert find("x{", "x") == []
+
+
+def test_a_line_that_cannot_be_read_hides_no_other() -> None:
+    assert find('# TYPE x gauge\nx one\nx{a="2"} 2\n', "x") == [({"a": "2"}, 2.0)]
+
+
+def test_the_type_line_of_another_family_in_a_help_text_does_not_mislead() -> None:
+    page = "# HELP y see # TYPE x gauge\n# TYPE y gauge\ny 1\n# TYPE x gauge\nx 2\n"
+    assert find(page, "x") == [({}, 2.0)]
+    assert find(page, "y") == [({}, 1.0)]
+
+
+def test_absent() -> None:
+    assert Family("x").locate(b"# TYPE y gauge\ny 1\n") is None
+
+
+def test_a_family_is_found_again_wherever_it_moves() -> None:
+    family = Family("x")
+    for padding in (0, 100, 1200, 5000, 0, 300):
+        page = "# TYPE y gauge\n" + "y 1\n" * padding + f"# TYPE x gauge\nx {padding}\n# TYPE z gauge\nz 1\n"
+        assert read(family, page.encode()) == [({}, float(padding))]
+
+
+def test_openmetrics() -> None:
+    registry = CollectorRegistry()
+    Gauge("e:waiting", "Waiting.", ["rank"], registry=registry).labels('0"}\n').set(3)
+    histogram = Histogram("e:ttft_seconds", "TTFT.", registry=registry, unit="seconds")
+    histogram.observe(0.25, {"trace_id": "abc} 1"})
+    page = openmetrics(registry)
+    assert page.endswith(b"# EOF\n")
+    assert find(page, "e:waiting") == [({"rank": '0"}\n'}, 3.0)]
+    theirs = {
+        sample.name: [(sample.labels, float(sample.value))]
+        for family in parse_openmetrics(page.decode())
+        for sample in family.samples
+    }
+    for suffix in ("_sum", "_count"):
+        assert find(page, "e:ttft_seconds", suffix) == theirs["e:ttft_seconds" + suffix]
+
+
+def test_label_values_that_are_not_utf8() -> None:
+    assert labels(b'{a="\xff\\n"}') == {"a": "\ufffd\n"}
+
+
+@pytest.mark.parametrize(
+    "page", ["", "\n", "# HELP x y\n", "#\n", "x 1\n", "x{} 1", "  x -1", "x .5", "x NaN", "x +Inf", "a:b_c\t1", "x {"]
+)
+def test_is_exposition(page: str) -> None:
+    assert is_exposition(page.encode())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html><body>x 1</body></html>",
+        '{"x": 1}',
+        "[]",
+        "Not Found",
+        "OK",
+        "x",
+        "\x00\x01",
+        "1 2",
+        "-",
+        "x=1",
+        "404: no",
+    ],
+)
+def test_is_no_exposition(page: str) -> None:
+    assert not is_exposition(page.encode())
