@@ -57,7 +57,5 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
-	extproc/outcomes.py extproc/parsers/*.py extproc/usage/*.py scheduler/types.py scheduler/framework.py \
-	scheduler/plugins/*.py scheduler/profile.py scheduler/cycle.py scheduler/prefix.py scheduler/pool/exposition.py \
-	scheduler/pool/store.py scheduler/pool/estimate.py modelsim/engine.py
+	extproc/outcomes.py extproc/wire.py extproc/parsers/*.py extproc/usage/*.py extproc/auth/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

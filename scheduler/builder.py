@@ -1,6 +1,6 @@
 """From configuration to profile: says everything that is wrong with one, and builds the other."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -30,9 +30,10 @@ def validate(config: SchedulerConfig, registry: Registry) -> list[PluginConfigEr
     """
     errors: list[PluginConfigError] = []
     _check_args(config.plugin_config, registry, errors)
-    _check_list("Filter", config.filters_enabled or (), config.filters_disabled, registry, errors)
+    configured = {registry.canonical(entry.name) for entry in config.plugin_config}
+    _check_list("Filter", config.filters_enabled or (), config.filters_disabled, configured, registry, errors)
     scores = config.scores_enabled or ()
-    _check_list("Score", scores, config.scores_disabled, registry, errors)
+    _check_list("Score", scores, config.scores_disabled, configured, registry, errors)
     for index, scorer in enumerate(scores):
         weight: object = scorer.weight
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not isfinite(weight) or weight < 0:
@@ -119,6 +120,14 @@ def _args_errors(params: type[PluginParams], args: Mapping[str, Any], path: Path
     return errors
 
 
+def _missing_args(name: str, params: type[PluginParams], path: Path) -> list[PluginConfigError]:
+    """What is wrong with having no pluginConfig for a plugin."""
+    return [
+        PluginConfigError(f"{name!r} needs the argument {error.path[-1]!r} in pluginConfig", path)
+        for error in _args_errors(params, {}, ("args",))
+    ]
+
+
 def _reason(detail: Any) -> str:
     """Pydantic's words, and the value that they are about."""
     message = detail["msg"].removeprefix("Value error, ")
@@ -130,6 +139,7 @@ def _check_list(
     kind: str,
     enabled: Sequence[str | ScorerRef],
     disabled: Sequence[str],
+    configured: Collection[str],
     registry: Registry,
     errors: list[PluginConfigError],
 ) -> None:
@@ -153,7 +163,10 @@ def _check_list(
             first = seen.setdefault(canonical, index)
             if first != index:
                 errors.append(PluginConfigError(f"{name!r} is in the list already, at [{first}]", path))
-            elif key == "disabled" and canonical in on:
+            elif key == "enabled":
+                if canonical not in configured:
+                    errors += _missing_args(name, plugin.Params, path)
+            elif canonical in on:
                 message = f"{name!r} is both in enabled, at [{on[canonical]}], and in disabled"
                 errors.append(PluginConfigError(message, path))
 
@@ -170,14 +183,10 @@ def _found(name: str, registry: Registry, path: Path, errors: list[PluginConfigE
 
 
 def _instance(name: str, plugin: type[Any], args: Mapping[str, Any]) -> Any:
+    # What is listed was validated; what another plugin needs may still lack arguments.
+    for missing in _missing_args(name, plugin.Params, ("pluginConfig",)) if not args else ():
+        raise missing
     try:
         return plugin(plugin.Params.model_validate(dict(args)))
-    except ValidationError as error:
-        # Arguments that were given passed `validate`: what is missing here was not given at all.
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PluginConfigError(
-            f"plugin {name!r} needs arguments: {where}: {_reason(first)}", ("pluginConfig",)
-        ) from error
     except Exception as error:
         raise PluginConfigError(f"plugin {name!r} cannot be built: {error!r}", ("pluginConfig",)) from error

@@ -48,8 +48,9 @@ _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
 _REQUIRED: Final = frozenset({b":method", b":scheme", b":path"})
 # RFC 9113 section 8.2.2.
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
-# RFC 9113 section 8.2.1: characters that a field name must not have.
-_NOT_IN_NAMES: Final = bytes([*range(0x21), *range(0x41, 0x5B), *range(0x7F, 0x100)])
+# RFC 9113 section 8.2.1: what a field's name and its value must not have.
+_NOT_IN_NAMES: Final = bytes([*range(0x21), *b":", *range(0x41, 0x5B), *range(0x7F, 0x100)])
+_NOT_IN_VALUES: Final = b"\0\r\n"
 
 Field = tuple[bytes, bytes]
 
@@ -94,8 +95,6 @@ class RequestDecoder:
         """
         for name, value in self._decode(block):
             _check(name, value)
-            if name in _PSEUDO:
-                raise MalformedRequest("a pseudo-header field in trailers")  # RFC 9113 section 8.1
 
     def skip(self, block: bytes) -> None:
         """Takes the block of a stream that is not served.
@@ -149,4 +148,7 @@ def _check(name: bytes, value: bytes) -> None:
     if name in _CONNECTION or (name == b"te" and value != b"trailers"):
         raise MalformedRequest("a field of HTTP/1.1")  # RFC 9113 section 8.2.2
     if not name or len(name.translate(None, _NOT_IN_NAMES)) != len(name):
-        raise MalformedRequest("an illegal field name")  # RFC 9113 section 8.2.1
+        # RFC 9113 section 8.2.1. The colon makes pseudo-header fields illegal in trailers (section 8.1).
+        raise MalformedRequest("an illegal field name")
+    if len(value.translate(None, _NOT_IN_VALUES)) != len(value):
+        raise MalformedRequest("an illegal field value")  # RFC 9113 section 8.2.1

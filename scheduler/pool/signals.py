@@ -14,6 +14,7 @@ from scheduler.types import NO_ADAPTERS, Adapters
 #: page from the machine's boot time, which follows corrections of the clock.
 RESTART_TOLERANCE = 1.0
 
+_OPENMETRICS_END = b"# EOF\n"
 _CAPACITY = re.compile("[0-9]{1,9}")
 
 
@@ -113,17 +114,22 @@ class SignalReader:
 class _Name:
     """A metric name of a dialect, with the labels that its series must have."""
 
-    __slots__ = ("family", "wanted")
+    __slots__ = ("_escaped", "_family", "_wanted")
 
     def __init__(self, text: str) -> None:
         name, brace, rest = text.partition("{")
-        self.family = Family(name.strip())
-        self.wanted = labels((brace + rest).encode()).items()
+        self._family = Family(name)
+        self._escaped = name.replace(":", "_").encode() if ":" in name else b""
+        self._wanted = labels((brace + rest).encode()).items()
 
-    def series(self, page: bytes, suffix: bytes, block: tuple[int, int]) -> list[Series]:
-        found = series(page, self.family.name + suffix, *block)
-        if self.wanted:
-            return [one for one in found if self.wanted <= labels(one[0]).items()]
+    def series(self, page: bytes, suffix: bytes = b"") -> list[Series]:
+        block = self._family.locate(page)
+        found = [] if block is None else series(page, self._family.name + suffix, *block)
+        if not found and self._escaped and page.endswith(_OPENMETRICS_END):
+            # Where it writes OpenMetrics, the Python client puts an underscore for each colon of a sample's name.
+            found = series(page, self._escaped + suffix, 0, len(page))
+        if self._wanted:
+            return [one for one in found if self._wanted <= labels(one[0]).items()]
         return found
 
 
@@ -136,14 +142,9 @@ class _Gauge:
         self._names = [_Name(name) for name in names]
 
     def read(self, page: bytes) -> list[Series]:
-        names = self._names
-        for place, name in enumerate(names):
-            block = name.family.locate(page)
-            if block is not None and (found := name.series(page, b"", block)):
-                if place:
-                    # An older engine: it will go on using the older name, and looking for one in vain costs a whole
-                    # page.
-                    names.insert(0, names.pop(place))
+        for name in self._names:
+            if found := name.series(page):
+                _prefer(name, self._names)
                 return found
         return []
 
@@ -177,19 +178,22 @@ class _Histogram:
         return (total / count if count > 0 and total >= 0 else None), reset
 
     def _totals(self, page: bytes) -> tuple[_Name, float, float] | None:
-        names = self._names
-        for place, name in enumerate(names):
-            block = name.family.locate(page)
-            if block is None:
+        for name in self._names:
+            count = _total(name.series(page, b"_count"))
+            if count is None:
                 continue
-            count = _total(name.series(page, b"_count", block))
-            total = _total(name.series(page, b"_sum", block))
-            if count is None or total is None:
-                continue
-            if place:
-                names.insert(0, names.pop(place))
-            return name, total, count
+            total = _total(name.series(page, b"_sum"))
+            if total is not None:
+                _prefer(name, self._names)
+                return name, total, count
         return None
+
+
+def _prefer(name: _Name, names: list[_Name]) -> None:
+    """Looks for `name` first on the next page: engines do not change names, and a look-up in vain costs a whole page."""
+    if names[0] is not name:
+        names.remove(name)
+        names.insert(0, name)
 
 
 def _total(found: list[Series]) -> float | None:

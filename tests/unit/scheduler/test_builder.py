@@ -11,7 +11,7 @@ from support.snapshots import P, cycle, request, snapshot
 from scheduler.builder import build, validate
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
 from scheduler.errors import PluginConfigError
-from scheduler.framework import PluginParams
+from scheduler.framework import NoParams, PluginParams
 from scheduler.profile import Profile
 from scheduler.registry import in_tree_registry
 
@@ -193,9 +193,7 @@ class TestBuild:
 
     def test_enabled_is_exactly_that_in_that_order(self) -> None:
         profile = built(
-            configured(
-                filters_enabled=("lora-affinity", "least-request"), scores=[ScorerRef("queue", 2), "gpu-usage"]
-            )
+            configured(filters_enabled=("lora-affinity", "least-request"), scores=[ScorerRef("queue", 2), "gpu-usage"])
         )
         assert filters(profile) == ["lora-affinity", "least-request"]
         assert list(profile.weights.items()) == [("queue", 2), ("kv-cache", 1)]
@@ -305,8 +303,22 @@ class TestOutOfTree:
         assert second.message == "unlucky, not 13"
 
     def test_arguments_that_were_not_given(self) -> None:
-        with pytest.raises(PluginConfigError, match="'zones:Zone' needs arguments: zone: field required"):
-            build(configured(scores=["zones:Zone"]), REGISTRY)
+        (error,) = validate(configured(scores=["kv-cache", "zones:Zone"]), REGISTRY)
+        assert error.path == ("plugins", "Score", "enabled", 1, "name")
+        assert error.message == "'zones:Zone' needs the argument 'zone' in pluginConfig"
+        assert validate(configured(args={"zones:Zone": {"zone": "a"}}, scores=["zones:Zone"]), REGISTRY) == []
+
+    def test_a_needed_plugin_lacks_arguments(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Needy(Zone):
+            Params: ClassVar[type[PluginParams]] = NoParams
+            needs: ClassVar = ("zones:Zone",)
+
+            def __init__(self, params: object) -> None:
+                pass
+
+        monkeypatch.setattr(sys.modules["zones"], "Needy", Needy, raising=False)
+        with pytest.raises(PluginConfigError, match="'zones:Zone' needs the argument 'zone'"):
+            build(configured(scores=["zones:Needy"]), REGISTRY)
 
     def test_a_constructor_that_raises(self) -> None:
         with pytest.raises(PluginConfigError, match="cannot be built: RuntimeError"):

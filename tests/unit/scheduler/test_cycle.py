@@ -53,9 +53,7 @@ class TestPick:
     @pytest.mark.parametrize("count", [3, 8, 30])
     def test_chance_decides_at_last_and_evenly(self, count: int) -> None:
         profile, pods, rng = scoring(*[1.0] * count), snapshot(*[P()] * count), Random(3)
-        seen = Counter(
-            schedule(profile, request(), pods, now=0.0, rng=rng).pod.address for _ in range(count * 200)
-        )
+        seen = Counter(schedule(profile, request(), pods, now=0.0, rng=rng).pod.address for _ in range(count * 200))
         assert len(seen) == count
         assert max(seen.values()) < 300
         assert min(seen.values()) > 120
@@ -84,9 +82,7 @@ class TestPick:
 
 class TestTotals:
     def test_scores_are_weighted_and_added(self) -> None:
-        profile = Profile(
-            plugins={"a": Scores([100, 0]), "b": Scores([10, 60])}, scorers=[("a", 0.5), ("b", 2.0)]
-        )
+        profile = Profile(plugins={"a": Scores([100, 0]), "b": Scores([10, 60])}, scorers=[("a", 0.5), ("b", 2.0)])
         decision = decide(profile, snapshot(P(), P()))
         assert decision.total.tolist() == [70, 120]
         assert decision.weights == {"a": 0.5, "b": 2.0}

@@ -8,7 +8,8 @@ from extproc.config import authentication
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://idp.example.com/jwks", "http://127.0.0.1:8080/jwks", "file:///etc/keys/jwks.json", "https://[::1]/j"]
+    "uri",
+    ["https://idp.example.com/jwks", "http://127.0.0.1:8080/jwks", "file:///etc/keys/jwks.json", "https://[::1]/j"],
 )
 def test_uris(uri: str) -> None:
     assert authentication.jwks_uri(uri) == uri

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - messages are whole, so that they can be searched for
 from typing import Any
 
 import pytest
@@ -101,16 +100,21 @@ def test_the_keys_that_are_known(path: tuple[str | int, ...], some: set[str]) ->
 
 
 @pytest.mark.parametrize(
-    "path", [("nothing",), ("nothing", "below"), ("endpoints", "engines"), ("auth", "requiredClaims"), ("listener", "port")]
+    "path",
+    [("nothing",), ("nothing", "below"), ("endpoints", "engines"), ("auth", "requiredClaims"), ("listener", "port")],
 )
 def test_where_keys_are_free_none_is_suggested(path: tuple[str | int, ...]) -> None:
     assert known_keys(path) == ()
 
 
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.sampled_from(["10.0.0.1:80", "5s"]))
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.sampled_from(["10.0.0.1:80", "5s"])
+)
 KEYS = st.sampled_from([*known_keys(()), *known_keys(("auth",)), *known_keys(("endpoints",)), "plugins", "Score", "enabled", "name", "x", "[key]"])  # fmt: skip
 DATA = st.recursive(
-    LEAVES, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)), max_leaves=20
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=20,
 )
 
 

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
@@ -87,23 +87,25 @@ def families(draw: st.DrawFn, name: str) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-pages = st.lists(st.sampled_from(NAMES), unique=True).flatmap(
-    lambda names: st.tuples(*map(families, names)).map("".join)
+# No page may have `x:y_sum` both as a family and as a part of the histogram `x:y`.
+pages = (
+    st.lists(st.sampled_from(NAMES), unique=True, max_size=4)
+    .filter(lambda names: not {"x:y", "x:y_sum"} <= set(names))
+    .flatmap(lambda names: st.tuples(*map(families, names)).map("".join))
 )
 
 
+@settings(deadline=None)
 @given(pages)
 def test_agrees_with_the_library(page: str) -> None:
     for name in NAMES:
         for suffix in SUFFIXES:
-            if suffix and name + suffix in NAMES:
-                # The page of this test may have the name twice, as a family and as a part of another, which none may.
-                continue
             theirs = oracle(page, name + suffix)
             assert same(find(page, name, suffix), theirs), (name, suffix)
 
 
-@given(st.lists(pages, min_size=2, max_size=4))
+@settings(max_examples=30, deadline=None)
+@given(st.lists(pages, min_size=2, max_size=3))
 def test_what_earlier_pages_were_like_changes_nothing(several: list[str]) -> None:
     for name in NAMES:
         family = Family(name)
@@ -112,6 +114,7 @@ def test_what_earlier_pages_were_like_changes_nothing(several: list[str]) -> Non
                 assert same(read(family, page.encode(), suffix), find(page, name, suffix))
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(), pages.map(str.encode)), st.data())
 def test_no_page_raises(page: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(page)))
@@ -194,19 +197,19 @@ def test_a_family_is_found_again_wherever_it_moves() -> None:
 
 def test_openmetrics() -> None:
     registry = CollectorRegistry()
-    Gauge("e:waiting", "Waiting.", ["rank"], registry=registry).labels('0"}\n').set(3)
-    histogram = Histogram("e:ttft_seconds", "TTFT.", registry=registry, unit="seconds")
+    Gauge("e_waiting", "Waiting.", ["rank"], registry=registry).labels('0"}\n').set(3)
+    histogram = Histogram("e_ttft_seconds", "TTFT.", registry=registry, unit="seconds")
     histogram.observe(0.25, {"trace_id": "abc} 1"})
     page = openmetrics(registry)
     assert page.endswith(b"# EOF\n")
-    assert find(page, "e:waiting") == [({"rank": '0"}\n'}, 3.0)]
+    assert find(page, "e_waiting") == [({"rank": '0"}\n'}, 3.0)]
     theirs = {
         sample.name: [(sample.labels, float(sample.value))]
         for family in parse_openmetrics(page.decode())
         for sample in family.samples
     }
     for suffix in ("_sum", "_count"):
-        assert find(page, "e:ttft_seconds", suffix) == theirs["e:ttft_seconds" + suffix]
+        assert find(page, "e_ttft_seconds", suffix) == theirs["e_ttft_seconds" + suffix]
 
 
 def test_label_values_that_are_not_utf8() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from scheduler.pool.dialects import DIALECTS, LLAMACPP, SGLANG, TRTLLM, VLLM, Dialect, custom
 from scheduler.pool.signals import NOTHING, NotMetrics, Sample, SignalReader
@@ -59,6 +60,20 @@ def test_dialects(dialect: Dialect, place: int) -> None:
     assert reader.read(engine.page()) == (told if engine.histograms else Sample(waiting=3, running=7, kv_usage=0.25))
 
 
+@pytest.mark.parametrize("dialect", [VLLM, TRTLLM], ids=lambda dialect: dialect.name)
+def test_openmetrics(dialect: Dialect) -> None:
+    engine, reader = Engine(dialect), SignalReader(dialect)
+    engine.gauges["waiting"].labels("0").set(3)
+    engine.histograms["ttft"].labels("0").observe(100.0, {"trace_id": "x"})
+    assert reader.read(openmetrics(engine.registry)) == Sample(waiting=3)
+    engine.histograms["ttft"].labels("0").observe(2.0, {"trace_id": "y"})
+    assert reader.read(openmetrics(engine.registry)) == Sample(waiting=3, ttft=2.0)
+
+
+def test_names_with_underscores_for_colons_are_other_names_elsewhere() -> None:
+    assert read("vllm_num_requests_waiting 3\n", VLLM) == NOTHING
+
+
 def test_ranks_are_summed_and_their_kv_usage_averaged() -> None:
     engine = Engine(VLLM)
     for rank, (waiting, running, usage) in enumerate([(1, 2, 0.9), (0, 4, 0.1), (5, 6, 0.5)]):
@@ -90,7 +105,9 @@ def test_series_chosen_by_labels() -> None:
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "x"])
 def test_values_that_make_no_sense_are_unknown(value: str) -> None:
-    assert read(f"w {value}\nr {value}\nkv {value}\n# TYPE t histogram\nt_sum {value}\nt_count {value}\n") == NOTHING
+    assert (
+        read(f"# x\nw {value}\nr {value}\nkv {value}\n# TYPE t histogram\nt_sum {value}\nt_count {value}\n") == NOTHING
+    )
 
 
 def test_one_rank_without_a_value_makes_the_sum_unknown() -> None:
