@@ -190,7 +190,7 @@ class _Histogram:
 
 
 def _prefer(name: _Name, names: list[_Name]) -> None:
-    """Looks for `name` first on the next page: engines do not change names, and a look-up in vain costs a whole page."""
+    """Looks for `name` first on the next page: engines do not change names, and one in vain costs a whole page."""
     if names[0] is not name:
         names.remove(name)
         names.insert(0, name)

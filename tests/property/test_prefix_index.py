@@ -113,5 +113,5 @@ class Machine(RuleBasedStateMachine):
         assert self.index.match(chain, pods).tolist() == wanted
 
 
-Machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestPrefixIndex = Machine.TestCase

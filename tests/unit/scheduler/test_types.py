@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.snapshots import P, address, fleets, snapshot
 
@@ -9,6 +9,7 @@ from scheduler.types import MAX_SELECTIONS, NO_ADAPTERS, Decision, Pod, Prompt, 
 text = st.text(max_size=40)
 
 
+@settings(deadline=None)
 @given(st.lists(text, max_size=6), st.integers(0, 60))
 def test_the_head_is_the_head_of_the_text(parts: list[str], limit: int) -> None:
     whole = "".join(parts)
@@ -47,6 +48,7 @@ def test_rows_by_address() -> None:
     assert made.rows is made.rows
 
 
+@settings(deadline=None)
 @given(fleets(), st.data())
 def test_a_selection_has_the_rows_of_its_pods_and_live_columns_of_now(rows: list[P], data: st.DataObject) -> None:
     whole = snapshot(*rows)
