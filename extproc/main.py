@@ -102,6 +102,28 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("model-server")
+def model_server(
+    host: Annotated[str, typer.Option(help="IP address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the first replica; 0 = free ones.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    model: Annotated[str, typer.Option(help="Name of the model.")] = "demo-8b",
+    speedup: Annotated[float, typer.Option(min=0.01, max=1000.0, help="How much faster than real.")] = 1,
+    lora: Annotated[list[str] | None, typer.Option(help="Name of a LoRA adapter; may be given again.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the addresses as JSON on stdout too.")] = False,
+) -> None:
+    """Run model servers that need no GPU."""
+    from modelsim.cli import run
+
+    try:
+        code = run(
+            host=host, port=port, replicas=replicas, model=model, speedup=speedup, lora=lora or (), json=json
+        )  # fmt: skip
+    except ValueError as error:
+        fail(str(error), 2)
+    raise typer.Exit(code)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

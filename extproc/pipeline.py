@@ -7,13 +7,13 @@ awaits it and calls `resume`.
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
-from extproc.errors import Refusal, body_too_large, no_ready_pod, saturated
+from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
 from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers
 from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_ID, Headers
 from extproc.metrics import Metrics
@@ -48,6 +48,7 @@ class Pipeline:
         decisions: DecisionLog,
         max_body: int,
         forward_token: bool,
+        identity_headers: Mapping[str, str],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         rng: Random,
@@ -60,6 +61,8 @@ class Pipeline:
         self.max_body = max_body
         #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
+        #: Header name → claim: what model servers are told of who asks.
+        self.identity_headers = identity_headers
         self.clock = clock
         self.wall_clock = wall_clock
         self.rng = rng
@@ -163,6 +166,9 @@ class Exchange:
             subset=None if ready.subset is None else frozenset(ready.subset),
             lookup=self._lookup,
         )
+        identity = self._identity
+        if identity is not None and not identity.may_use(request.model):
+            raise forbidden(f"The token does not allow the model {request.model!r}.", detail="model_not_allowed")
         try:
             decision = schedule(pipeline.profile, request, pipeline.store.snapshot(now), now=now, rng=pipeline.rng)
         except NoReadyPod as error:
@@ -172,12 +178,23 @@ class Exchange:
         self._request = request
         self._decision = decision
         self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
-        self._session.route(routing(destination(decision.pods), (), pipeline.removed_headers))
+        self._session.route(routing(destination(decision.pods), self._told(), pipeline.removed_headers))
         pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
         pipeline.decisions.add(pipeline.wall_clock(), request, decision)
         if log.isEnabledFor(logging.DEBUG):
             extra = {"request_id": request.id, "model": request.model, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
+
+    def _told(self) -> tuple[tuple[str, str], ...]:
+        """Identity headers. A claim that is no plain text is left out: it could end a header, or mean another one."""
+        identity, names = self._identity, self._pipeline.identity_headers
+        if identity is None or not names:
+            return ()
+        claims = identity.claims
+        told = [(name, claims.get(claim)) for name, claim in names.items()]
+        return tuple(
+            [(name, text) for name, text in told if isinstance(text, str) and text.isascii() and text.isprintable()]
+        )
 
     def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
         """What the body says, or None where it says nothing of a model."""

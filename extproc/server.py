@@ -139,6 +139,7 @@ class Gateway:
             decisions=self._decisions,
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
+            identity_headers=config.identity_headers(),
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.Random(),  # noqa: S311 - ties between pods are no secret

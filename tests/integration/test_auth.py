@@ -117,3 +117,19 @@ async def test_the_pages_own_token(tmp_path: Path, audiences: str, expected: int
     token = (DATA / "demo.jwt").read_text().strip()
     async with gateway(configuration(document, tmp_path), pods=1) as running:
         assert (await running.chat(headers=bearer(token))).status == expected
+
+
+async def test_models_and_identity(signer: Signer, tmp_path: Path) -> None:
+    rules = "  models: models\n  identityHeaders: {x-user: sub}\n"
+    document = AUTH.format(jwks=signer.write(tmp_path)) + rules
+    async with (
+        echo_pod() as pod,
+        Stack(configuration(document, tmp_path), [pod.address]) as stack,
+        aiohttp.ClientSession() as client,
+    ):
+        for models, expected in ((["m"], 200), (["other"], 403), (None, 403)):
+            headers = bearer(signer.token(models=models)) | {"x-user": "forged"}
+            async with client.post(f"http://{stack.address}{CHAT}", data=b'{"model":"m"}', headers=headers) as response:
+                assert response.status == expected
+        assert pod.requests == 1
+        assert pod.headers["x-user"] == "tester"
