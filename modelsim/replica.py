@@ -96,7 +96,7 @@ class Replica:
             self._tally,
         )
         runner = web.AppRunner(
-            service.app, handler_cancellation=False, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
+            service.app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
         )
         await runner.setup()
         try:

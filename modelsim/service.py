@@ -93,8 +93,11 @@ class Service:
         self._number = 0
 
     async def ended(self) -> None:
-        """Waits for the handlers that are running; somebody else must have cut their connections."""
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        """Ends the handlers that are running and waits for them; somebody else must have cut their connections."""
+        handlers = list(self._handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
         # Last: each handler that ends gives its job up, which sets the timer again.
         self.driver.stop()
 

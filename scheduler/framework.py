@@ -13,12 +13,14 @@ Two optional class attributes steer the builder (`scheduler.builder`):
 """
 
 from collections.abc import Mapping
-from random import Random
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 from scheduler.types import BoolArray, FloatArray, Pod, Request, Snapshot, Undo
+
+if TYPE_CHECKING:
+    from random import Random
 
 #: Scores are in this range; a score outside it is a fault of the plugin.
 MIN_SCORE, MAX_SCORE = 0.0, 100.0
@@ -41,7 +43,7 @@ class Cycle:
 
     __slots__ = ("now", "prefix_match", "prefix_span", "rng", "state")
 
-    def __init__(self, *, now: float, rng: Random) -> None:
+    def __init__(self, *, now: float, rng: "Random") -> None:
         #: Monotonic seconds.
         self.now = now
         self.rng = rng

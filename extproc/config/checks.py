@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from extproc.config.authentication import is_exposed
-from extproc.config.decode import Decoded
+from extproc.config.decode import Decoded, known_keys
 from extproc.config.model import AuthConfig, EndpointsConfig, EngineConfig, GatewayConfig, IssuerConfig
 from extproc.config.problems import Path, Problem, nearest
 from extproc.config.units import is_ip, shorten, split_port
@@ -44,9 +44,9 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
     """What is allowed and should be known. Paths as in `problems`."""
     auth = config.auth
-    if config.auth_policy() is None:
+    if auth is None or config.auth_policy() is None:
         yield Problem(AUTH_IS_OFF, ("auth",))
-    elif auth is not None:
+    else:
         for path, issuer in _issuers(auth):
             if is_exposed(issuer.jwks_uri or ""):
                 reason = "plain http: whoever is on the way can give the gateway keys of their own (use https)"
@@ -89,9 +89,9 @@ def _key(name: str) -> str:
 
 def _misspelt(decoded: Decoded) -> bool:
     """Whether what turns authentication on is there, and wrong."""
-    wrong = [problem.path for problem in decoded.problems if problem.path[:1] == ("auth",)] + list(decoded.unusable)
-    keys = ("jwksUri", "issuers")
-    return any(path[:1] == ("auth",) and nearest(str(path[1]), keys) for path in wrong if len(path) > 1)
+    wrong = [*(problem.path for problem in decoded.problems), *decoded.unusable]
+    names = [str(path[1]) for path in wrong if path[0] == "auth" and len(path) > 1]
+    return any(nearest(name, known_keys(("auth",))) in {"jwksUri", "issuers"} for name in names)
 
 
 def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 What is wrong is cut out and the rest is decoded: one bad value hides none of the mistakes that show between values.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
@@ -54,24 +55,30 @@ def decode(data: dict[str, Any], unusable: set[Path]) -> Decoded:
     """`unusable`: places whose values are known to be wrong already, and are not reported again."""
     decoded = Decoded(unusable=frozenset(unusable))
     wrong = set(unusable)
-    first = True
-    while True:
-        decoded.origin = {}
-        pruned = _prune(data, wrong, (), (), decoded.origin)
-        try:
-            decoded.config = GatewayConfig.model_validate(pruned)
-        except ValidationError as error:
-            before = len(wrong)
-            for detail in error.errors(include_url=False):
-                location, at_key = _location(detail, pruned)
-                if first and location not in unusable:
-                    decoded.problems.append(_problem(detail, decoded.written_at(location), at_key=at_key))
-                wrong.add(_existing(data, decoded.written_at(location), missing=detail["type"] == "missing"))
-            if len(wrong) == before:  # nothing is left to cut out
-                return decoded
-            first = False
-        else:
-            return decoded
+    details, pruned = _attempt(decoded, data, wrong)
+    for detail in details:
+        location, at_key = _location(detail, pruned)
+        path = decoded.written_at(location)
+        if path not in unusable:
+            decoded.problems.append(_problem(detail, path, at_key=at_key))
+    while details:
+        before = len(wrong)
+        for detail in details:
+            path = decoded.written_at(_location(detail, pruned)[0])
+            wrong.add(_existing(data, path, missing=detail["type"] == "missing"))
+        # Each round cuts something out, until nothing is left that could be wrong.
+        details, pruned = _attempt(decoded, data, wrong) if len(wrong) > before else ([], {})
+    return decoded
+
+
+def _attempt(decoded: Decoded, data: dict[str, Any], wrong: set[Path]) -> tuple[list[ErrorDetails], Any]:
+    decoded.origin = {}
+    pruned = _prune(data, wrong, (), (), decoded.origin)
+    try:
+        decoded.config = GatewayConfig.model_validate(pruned)
+    except ValidationError as error:
+        return error.errors(include_url=False), pruned
+    return [], pruned
 
 
 def _prune(value: Any, wrong: set[Path], old: Path, new: Path, origin: dict[Path, Path]) -> Any:
@@ -125,11 +132,8 @@ def _problem(detail: ErrorDetails, path: Path, *, at_key: bool) -> Problem:
     if kind in _TYPES:
         return Problem(f"must be {_TYPES[kind]}, not {describe(value)}{_type_hint(kind, value)}", path)
     if kind == "literal_error":
-        near = (
-            nearest(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
-            if isinstance(value, str)
-            else ""
-        )
+        options = re.findall("'([^']*)'", context["expected"])
+        near = nearest(value, options) if isinstance(value, str) else ""
         hint = did_you_mean(near) if near else ""
         return Problem(f"must be {context['expected']}, not {describe(value)}{hint}", path)
     if kind in {"string_too_short", "too_short"}:

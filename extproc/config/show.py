@@ -1,6 +1,5 @@
 """The configuration for people and editors: the effective values as YAML, and the JSON schema."""
 
-import math
 from typing import Any
 
 import yaml
@@ -54,7 +53,7 @@ def _scheduler(config: GatewayConfig) -> dict[str, Any]:
     for name, args in entries.items():
         for parameter, info in registry.get(name).Params.model_fields.items():
             # A value of another type may be written in another way than it is kept.
-            if isinstance(info.default, str | bool | int | float) and math.isfinite(_number(info.default)):
+            if isinstance(info.default, str | bool | int | float):
                 args.setdefault(info.alias or parameter, info.default)
     weights = [
         {"name": one.name, "weight": int(one.weight) if one.weight == int(one.weight) else one.weight}
@@ -69,10 +68,6 @@ def _scheduler(config: GatewayConfig) -> dict[str, Any]:
     }
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 class _Dumper(yaml.SafeDumper):
     """Quotes what `extproc.config.document` would not read as a string, and repeats values in place of aliases."""
 
@@ -85,7 +80,9 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         plain = resolve(text) == text
     except ValueError:
         plain = False
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+    # Only between double quotes is every character safe: the other styles fold line breaks, of which YAML 1.1 has five.
+    style = '"' if not text.isprintable() else None if plain else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

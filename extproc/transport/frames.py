@@ -63,6 +63,14 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 13
 
 
+class ConnectionFault(Exception):
+    """Section 5.4.1: the peer broke the protocol in a way that ends the connection."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 # The length has 24 bits: 16 and 8 here.
 _HEAD = Struct(">HBBBL")
 
@@ -87,3 +95,17 @@ def rst_stream(stream_id: int, code: ErrorCode) -> bytes:
 
 def goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, last_stream_id.to_bytes(4) + code.to_bytes(4) + reason.encode())
+
+
+def unpadded(data: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Section 6.1: the bounds of what is not padding, in the payload of a frame with the flag PADDED.
+
+    Raises:
+        ConnectionFault: there is more padding than frame.
+    """
+    if start == stop:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "no room for the length of the padding")
+    padding = data[start]
+    if padding >= stop - start:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
+    return start + 1, stop - padding

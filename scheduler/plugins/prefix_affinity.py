@@ -27,10 +27,10 @@ class PrefixAffinityParams(PluginParams):
 class PrefixAffinity:
     """Filter: keeps the pods with a match of at least `affinityThreshold`; all pods where there is none.
 
-    It spills, which is to keep all pods, when (1) each affine pod queues `spillAtWaiting` requests while some other pod
-    does not, or (2) the affine pod with the least work before the answer's first token (in-flight tokens that no cache
-    holds, and this prompt's) is behind the best other pod by more than `maxPenaltySeconds` of prefill. Both are asked
-    for each request, so it is never the whole fleet that loses its affinity.
+    It spills in two cases. When each affine pod queues `spillAtWaiting` requests while some other pod does not, the
+    pods that do not are kept. When the affine pod with the least work before the answer's first token (in-flight tokens
+    that no cache holds, and this prompt's) is behind the best other pod by more than `maxPenaltySeconds` of prefill,
+    all pods are kept. Both are asked for each request, so it is never the whole fleet that loses its affinity.
     """
 
     name: ClassVar[str] = "prefix-affinity"
@@ -57,7 +57,7 @@ class PrefixAffinity:
             if free.any():
                 kept = free
             elif below.any():
-                return everyone
+                return below
         work = pods.in_flight_tokens - match * (cycle.prefix_span * request.prompt.tokens)
         if work[kept].min() - work[~affine].min() > self._patience:
             return everyone

@@ -39,6 +39,29 @@ class DecayingMean:
         self.value = value if self.weight == 1.0 else self.value + (value - self.value) / self.weight
 
 
+class PooledSlope:
+    """What the `DecayingLine`s of all pods say of the slope together, and the mean x of all."""
+
+    __slots__ = ("at", "covariance", "mean_x", "variance", "weight")
+
+    def __init__(self) -> None:
+        self.at = -inf
+        self.weight = 0.0
+        self.mean_x = 0.0
+        #: Times the weight, and around the mean of the pod that each observation was made at: pods differ in what they
+        #: pay for any request and in the prompts that they get, and neither must look like a slope.
+        self.variance = 0.0
+        self.covariance = 0.0
+
+    def observe(self, x: float, variance: float, covariance: float, now: float) -> None:
+        decay = _decay(now - self.at)
+        self.at = now
+        self.weight = self.weight * decay + 1.0
+        self.mean_x += (x - self.mean_x) / self.weight
+        self.variance = self.variance * decay + variance
+        self.covariance = self.covariance * decay + covariance
+
+
 class DecayingLine:
     """Least squares of y over x on what was observed lately: y = base + slope·x, with a slope of at least 0.
 
@@ -46,9 +69,10 @@ class DecayingLine:
     base is what every request pays (queue, scheduling, first decode).
     """
 
-    __slots__ = ("_covariance", "_variance", "at", "mean_x", "mean_y", "weight")
+    __slots__ = ("_covariance", "_pooled", "_variance", "at", "mean_x", "mean_y", "weight")
 
-    def __init__(self) -> None:
+    def __init__(self, pooled: PooledSlope) -> None:
+        self._pooled = pooled
         self.at = -inf
         self.weight = 0.0
         self.mean_x = 0.0
@@ -65,20 +89,23 @@ class DecayingLine:
         before = x - self.mean_x
         self.mean_x += before / weight
         self.mean_y += (y - self.mean_y) / weight
-        self._variance = self._variance * decay + before * (x - self.mean_x)
-        self._covariance = self._covariance * decay + before * (y - self.mean_y)
+        variance, covariance = before * (x - self.mean_x), before * (y - self.mean_y)
+        self._variance = self._variance * decay + variance
+        self._covariance = self._covariance * decay + covariance
+        self._pooled.observe(x, variance, covariance, now)
 
-    def slope(self, common: "DecayingLine") -> float:
-        """Seconds per token, drawn towards the slope of `common`, the line through the observations of all pods.
+    def slope(self) -> float:
+        """Seconds per token, drawn towards that of all pods.
 
         A pod whose prompts were all of one length says nothing of its slope, and with two of almost one length it says
         something absurd. The fewer and the more alike its prompts were, the more it is taken to be like the others.
         """
-        if common.weight == 0:
+        pooled = self._pooled
+        if pooled.weight == 0:
             return 0.0
-        share = _PRIOR_OBSERVATIONS / common.weight
-        variance = self._variance + share * common._variance  # noqa: SLF001 - of the same class
-        covariance = self._covariance + share * common._covariance  # noqa: SLF001
+        share = _PRIOR_OBSERVATIONS / pooled.weight
+        variance = self._variance + share * pooled.variance
+        covariance = self._covariance + share * pooled.covariance
         enough = variance > _LEAST_VARIANCE * (self.weight + _PRIOR_OBSERVATIONS)
         return max(covariance / variance, 0.0) if enough else 0.0
 

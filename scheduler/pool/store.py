@@ -11,7 +11,7 @@ from typing import Any
 
 from scheduler.pool.columns import Columns
 from scheduler.pool.correction import corrected
-from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean
+from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean, PooledSlope
 from scheduler.pool.signals import Sample
 from scheduler.types import NO_ADAPTERS, FloatArray, Pod, Snapshot
 
@@ -44,7 +44,7 @@ class PodStore:
         self._entries: dict[str, _Entry] = {}
         self._columns = Columns(0)
         #: Time to first token over uncached tokens, of all pods.
-        self._common = DecayingLine()
+        self._pooled = PooledSlope()
         self._acquired = 0
         self._snapshot = self._columns.snapshot((), 0.0, 0.0)
         #: When the current snapshot ends to be true.
@@ -74,7 +74,7 @@ class PodStore:
             entry = entries.get(address)
             if entry is None or entry.row < 0:
                 if entry is None:
-                    entry = entries[address] = _Entry(pod)
+                    entry = entries[address] = _Entry(pod, self._pooled)
                 entry.head_start = max(level - entry.served, 0)
                 joined.append(pod)
             else:
@@ -182,10 +182,9 @@ class PodStore:
         if ttft is not None and 0 <= ttft < inf:
             line = entry.ttft
             line.observe(uncached_tokens, ttft, now)
-            self._common.observe(uncached_tokens, ttft, now)
             columns.own_ttft.set(row, line.mean_y, now, now + KNOWN_FOR)
             columns.own_tokens[row] = line.mean_x
-            columns.own_slope[row] = line.slope(self._common)
+            columns.own_slope[row] = line.slope()
         if tpot is not None and 0 <= tpot < inf:
             entry.tpot.observe(tpot, now)
             columns.own_tpot.set(row, entry.tpot.value, now, now + KNOWN_FOR)
@@ -222,7 +221,7 @@ class PodStore:
     # Inside
 
     def _renew(self, pods: tuple[Pod, ...], now: float) -> Snapshot:
-        self._snapshot = self._columns.snapshot(pods, now, self._common.mean_x)
+        self._snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x)
         self._deadline = self._columns.known_until(now)
         return self._snapshot
 
@@ -233,7 +232,7 @@ class PodStore:
     def _entry_of(self, pod: Pod) -> "_Entry":
         entry = self._entries.get(pod.address)
         if entry is None:
-            entry = self._entries[pod.address] = _Entry(pod)
+            entry = self._entries[pod.address] = _Entry(pod, self._pooled)
         return entry
 
     def _take(self, ticket: "Ticket", entry: "_Entry") -> None:
@@ -305,12 +304,13 @@ class _Entry:
     """One pod: its live counters, and what is needed to go on measuring it."""
 
     __slots__ = (
-        "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at", "scraped_running",
+        "_pooled", "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at", "scraped_running",
         "scraped_waiting", "seen", "served", "tokens", "tpot", "ttft",
     )  # fmt: skip
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, pooled: PooledSlope) -> None:
         self.pod = pod
+        self._pooled = pooled
         #: In the columns; -1 for a pod that is not in the pool.
         self.row = -1
         self.in_flight = 0
@@ -329,7 +329,7 @@ class _Entry:
         self.failures = 0
         self.failing_since = -inf
         self.error = ""
-        self.ttft = DecayingLine()
+        self.ttft = DecayingLine(self._pooled)
         self.tpot = DecayingMean()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.config.decode import decode, known_keys
+from extproc.config.decode import _problem, decode, known_keys
 from extproc.config.model import GatewayConfig
 
 
@@ -127,3 +127,29 @@ def test_anything_decodes_or_says_what_is_wrong(data: dict[str, Any]) -> None:
         assert problem.text("f")
     if not decoded.problems:
         assert GatewayConfig.model_validate(data) == decoded.config
+
+
+def test_mistakes_of_a_new_kind_are_told_in_pydantics_words() -> None:
+    detail: Any = {"type": "new", "loc": ("a",), "msg": "Value should be new", "input": 5}
+    problem = _problem(detail, ("a",), at_key=False)
+    assert problem.text("f") == "f: a: value should be new, not the number 5"
+
+
+def test_a_name_that_could_not_be_read_is_not_missing_where_others_went_before() -> None:
+    """Places in what is left and places in the document differ from the first cut on."""
+    enabled = [{"name": None}, {"name": None}, {"name": "a"}]
+    data = {"scheduler": {"plugins": {"Score": {"enabled": enabled}}}}
+    base = ("scheduler", "plugins", "Score", "enabled")
+    decoded = decode(data, {(*base, 0), (*base, 1, "name")})
+    assert decoded.problems == []
+    assert [one.name for one in decoded.config.scheduler.plugins.score.enabled or ()] == ["a"]
+
+
+def test_a_key_by_the_name_of_pydantics_mark_is_a_key() -> None:
+    assert reasons({"endpoints": {"static": [{"address": "10.0.0.1:1", "labels": {"[key]": 5}}]}}) == [
+        "endpoints.static[0].labels.[key]: must be a string, not the number 5 (write it in quotes)"
+    ]
+    decoded = decode({"auth": {"identityHeaders": {"host": "sub"}}}, set())
+    assert [(problem.path, problem.at_key) for problem in decoded.problems] == [
+        (("auth", "identityHeaders", "host"), True)
+    ]

@@ -98,7 +98,9 @@ def test_positions_in_a_manifest_are_those_of_the_file(name: str, tmp_path: Path
         if key and number > 10:
             changed = [*lines[: number - 1], f"{key[1]}{key[2]}Wrong{key[3]}", *lines[number:]]
             text = refused("\n".join(changed))
-            assert f"f:{number}:{len(key[1]) + 1}: " in text, text
+            # An argument's name is the scheduler's to judge; its mistakes are shown at the value.
+            column = f"{len(key[1]) + 1}: " if key[2] != "maxWaitingRequests" else ""
+            assert f"f:{number}:{column}" in text, text
             assert f"{key[2]}Wrong" in text
             spoilt += 1
     assert spoilt > 15
@@ -174,7 +176,7 @@ def test_the_judge_of_plugins_can_be_another() -> None:
 def test_auth_that_is_off_is_a_warning(auth: str) -> None:
     loaded = loads(auth, "f")
     assert loaded.config.auth_policy() is None
-    assert any(warning.startswith("f:1:1: auth: authentication is off") for warning in loaded.warnings)
+    assert any(re.match("f:1:[0-9]+: auth: authentication is off", warning) for warning in loaded.warnings)
 
 
 def test_auth_that_is_on_is_none() -> None:

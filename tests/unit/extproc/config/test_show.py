@@ -147,3 +147,8 @@ def test_the_schema_knows_every_key() -> None:
     pod = schema["$defs"]["EndpointsConfig"]["properties"]["static"]["items"]
     named = schema["$defs"][pod["$ref"].rpartition("/")[2]] if "$ref" in pod else pod
     assert [option["type"] for option in named["anyOf"]] == ["string", "object"]
+
+
+def test_arguments_without_a_plain_default_are_left_out() -> None:
+    shown = effective("plugins: {Filter: {enabled: [lora-affinity]}, Score: {enabled: [{name: queue}]}}")
+    assert shown["scheduler"]["pluginConfig"] == []

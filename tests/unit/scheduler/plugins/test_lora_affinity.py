@@ -21,6 +21,8 @@ def adapters(running: str = "", waiting: str = "", capacity: int = 2) -> P:
         ("sql", [P(), P()], [True, True]),
         # Some do not say: those that do have room.
         ("sql", [P(), adapters()], [False, True]),
+        # An adapter without a name is none.
+        ("sql", [P(adapters=Adapters(frozenset({""}), frozenset(), 1)), adapters()], [False, True]),
         # Not an adapter at all.
         ("base", [adapters("a b"), adapters()], [True, True]),
         ("", [adapters("a b"), adapters()], [True, True]),

@@ -25,7 +25,8 @@ PLUGIN = PrefixAffinity(PrefixAffinityParams(threshold=0.8, prefill_throughput=5
         # The best of the affine ones decides.
         ([P(tokens=9000), P(tokens=0), P()], [1.0, 1.0, 0.0], "110"),
         # A queue is worse than any prefix, while somebody has none.
-        ([P(1), P(0)], [1.0, 0.0], "11"),
+        ([P(1), P(0)], [1.0, 0.0], "01"),
+        ([P(1), P(0), P(2)], [1.0, 0.0, 0.0], "010"),
         ([P(1), P(2)], [1.0, 0.0], "10"),
         ([P(1), P(0), P(0)], [1.0, 1.0, 0.0], "010"),
         ([P(0), P(5)], [1.0, 0.0], "10"),

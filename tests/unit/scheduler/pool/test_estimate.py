@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.pool.estimate import HALF_LIFE, DecayingLine, DecayingMean
+from scheduler.pool.estimate import HALF_LIFE, DecayingLine, DecayingMean, PooledSlope
 
 times = st.floats(0, 1000)
 seconds = st.floats(0.001, 100)
@@ -58,12 +58,12 @@ class TestMean:
 
 class TestLine:
     def test_knows_no_slope_at_first(self) -> None:
-        assert DecayingLine().slope(DecayingLine()) == 0
+        assert DecayingLine(PooledSlope()).slope() == 0
 
     @given(st.lists(st.tuples(tokens, seconds, times), min_size=1, max_size=20))
     def test_means_are_the_weighted_means(self, observed: list[tuple[int, float, float]]) -> None:
         observed.sort(key=lambda one: one[2])
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         for x, y, at in observed:
             line.observe(x, y, at)
         weight = weights([at for _, _, at in observed])
@@ -78,48 +78,70 @@ class TestLine:
         slope=st.floats(0, 0.01),
     )
     def test_finds_the_line_that_is_there(self, xs: list[tuple[int, float]], base: float, slope: float) -> None:
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         for x, at in sorted(xs, key=lambda one: one[1]):
             line.observe(x, base + slope * x, at)
-        found = line.slope(line)
+        found = line.slope()
         assert found == 0 or found == pytest.approx(slope, rel=1e-3, abs=1e-6)
 
     def test_two_lengths_are_enough(self) -> None:
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         for at in range(20):
             line.observe(100 + 900 * (at % 2), 0.1 + 0.001 * (100 + 900 * (at % 2)), float(at))
-        assert line.slope(line) == pytest.approx(0.001)
+        assert line.slope() == pytest.approx(0.001)
 
     def test_recent_observations_weigh_more(self) -> None:
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         for at, slope in [*[(float(t), 0.01) for t in range(20)], *[(200.0 + t, 0.001) for t in range(20)]]:
             line.observe(1000 * (at % 2), slope * 1000 * (at % 2), at)
-        assert line.slope(line) == pytest.approx(0.001, rel=0.01)
+        assert line.slope() == pytest.approx(0.001, rel=0.01)
 
     def test_longer_prompts_are_never_faster(self) -> None:
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         line.observe(10, 5.0, 0.0)
         line.observe(1000, 1.0, 0.0)
-        assert line.slope(line) == 0
+        assert line.slope() == 0
 
     @given(st.floats(0, 1e5), st.lists(st.tuples(seconds, st.floats(0, 1e7)), min_size=1, max_size=30))
     def test_prompts_of_one_length_tell_no_slope(self, x: float, observed: list[tuple[float, float]]) -> None:
-        line = DecayingLine()
+        line = DecayingLine(PooledSlope())
         for y, at in observed:
             line.observe(x, y, at)
-        assert line.slope(line) == 0
+        assert line.slope() == 0
 
     def test_a_pod_with_prompts_of_one_length_is_like_the_others(self) -> None:
-        common, mine = DecayingLine(), DecayingLine()
+        pooled = PooledSlope()
+        other, mine = DecayingLine(pooled), DecayingLine(pooled)
         for x in (100, 500, 900):
-            common.observe(x, 0.05 + 0.002 * x, 0.0)
+            other.observe(x, 0.05 + 0.002 * x, 0.0)
             mine.observe(300, 0.9, 0.0)
-            common.observe(300, 0.9, 0.0)
-        assert mine.slope(common) == pytest.approx(common.slope(common))
+        assert mine.slope() == pytest.approx(other.slope()) == pytest.approx(0.002)
 
     def test_much_that_a_pod_says_itself_outweighs_the_others(self) -> None:
-        common, mine = DecayingLine(), DecayingLine()
+        pooled = PooledSlope()
+        other, mine = DecayingLine(pooled), DecayingLine(pooled)
         for x in range(0, 1000, 10):
-            common.observe(x, 0.001 * x, 0.0)
+            other.observe(x, 0.001 * x, 0.0)
             mine.observe(x, 0.005 * x, 0.0)
-        assert mine.slope(common) == pytest.approx(0.005, rel=0.05)
+        assert mine.slope() == pytest.approx(0.005, rel=0.05)
+        assert other.slope() == pytest.approx(0.001, rel=0.05)
+
+    def test_a_slow_pod_with_short_prompts_does_not_hide_the_slope(self) -> None:
+        pooled = PooledSlope()
+        slow, fast = DecayingLine(pooled), DecayingLine(pooled)
+        for x in range(0, 400, 10):
+            slow.observe(x, 5.0 + 0.001 * x, 0.0)
+            fast.observe(x * 10, 0.001 * x * 10, 0.0)
+        assert slow.slope() == pytest.approx(0.001)
+        assert fast.slope() == pytest.approx(0.001)
+
+    @given(st.lists(st.tuples(st.integers(0, 2), tokens, times), min_size=1, max_size=20))
+    def test_the_pooled_mean_is_over_all(self, observed: list[tuple[int, int, float]]) -> None:
+        observed.sort(key=lambda one: one[2])
+        pooled = PooledSlope()
+        lines = [DecayingLine(pooled) for _ in range(3)]
+        for pod, x, at in observed:
+            lines[pod].observe(x, 1.0, at)
+        weight = weights([at for _, _, at in observed])
+        expected = sum(w * x for w, (_, x, _) in zip(weight, observed, strict=True)) / sum(weight)
+        assert pooled.mean_x == pytest.approx(expected, abs=1e-6)
