@@ -304,8 +304,8 @@ class _Entry:
     """One pod: its live counters, and what is needed to go on measuring it."""
 
     __slots__ = (
-        "_pooled", "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at", "scraped_running",
-        "scraped_waiting", "seen", "served", "tokens", "tpot", "ttft",
+        "_pooled", "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at",
+        "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "ttft",
     )  # fmt: skip
 
     def __init__(self, pod: Pod, pooled: PooledSlope) -> None:

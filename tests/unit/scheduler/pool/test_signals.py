@@ -148,6 +148,7 @@ class TestHistogram:
         reader.read(histogram(10, 10))
         assert reader.read(b"w 1\n").ttft is None
         assert reader.read(b"# TYPE t histogram\nt_sum 9\n").ttft is None
+        assert reader.read(b"# TYPE t histogram\nt_count 9\n").ttft is None
         assert reader.read(histogram(12, 11)).ttft == 2.0
 
     def test_another_name_is_not_compared_with_the_first(self) -> None:
