@@ -13,8 +13,8 @@ and 240 at 64, where no two pods share a block (0.76 GB for the 64), 110 at 64 w
 looks at each entry, about 45 ms a million: a process with many pods should keep the index out of it (`gc.freeze`).
 """
 
+from array import array
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, repeat
@@ -30,17 +30,27 @@ from scheduler.types import FloatArray, Prompt, Snapshot
 #: From so many pods on that share one length, their bits are unpacked by numpy (about 3 us) instead of one by one (0.2
 #: us each).
 _MANY = 16
+#: Touches remembered per block of a pod's bound. Bounds the memory of a pod whose traffic touches the same few blocks
+#: again and again: what was not touched in all that time goes, even if there is room.
+TOUCHES_PER_BLOCK = 4
 
 
 class _Shelf:
-    """What one pod holds: block hash -> how many picks vouch for it, least recently touched first."""
+    """What one pod holds.
 
-    __slots__ = ("bit", "blocks", "slot")
+    `touches` is every touch of a block in its order, old ones first, from `start` on; `blocks` counts for each block
+    held how many of its touches are in there. The oldest touch is taken off to make room; a block goes with its last
+    one. That is an LRU without links: half the memory of an OrderedDict, and nothing for the garbage collector to walk.
+    """
+
+    __slots__ = ("bit", "blocks", "slot", "start", "touches")
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.bit = 1 << slot
-        self.blocks: OrderedDict[int, int] = OrderedDict()
+        self.blocks: dict[int, int] = {}
+        self.touches = array("Q")
+        self.start = 0
 
 
 class PrefixIndex:
@@ -58,6 +68,7 @@ class PrefixIndex:
         self.block_size = block_size
         self.max_blocks = max_blocks
         self.max_blocks_per_pod = max_blocks_per_pod
+        self._max_touches = TOUCHES_PER_BLOCK * max_blocks_per_pod
         self._seed = seed
         self._format = f"{block_size}s"
         self._holders: dict[int, int] = {}
@@ -130,31 +141,24 @@ class PrefixIndex:
     def record(self, hashes: list[int], address: str) -> Callable[[], None]:
         """Notes that a pod is to hold these blocks. Call the answer to take the note back.
 
-        Each block counts the picks that vouch for it; taking back lowers the count, and a block goes when nobody
-        vouches for it any more. So what another pick, earlier or later, relies on stays. A block that was evicted and
-        learnt again in the meantime goes too: the index then claims too little, never too much.
+        A block stays for as long as any pick vouches for it that is remembered and was not taken back: what another
+        pick relies on, earlier or later, is not lost. Where touches were forgotten in the meantime, a block may go
+        early: the index then claims too little, never too much.
         """
         shelf = self._shelves.get(address) or self._shelf(address)
         blocks, bit, holders = shelf.blocks, shelf.bit, self._holders
-        known, touch, held = blocks.get, blocks.move_to_end, holders.get
-        for block in reversed(hashes):
-            vouchers = known(block)
-            if vouchers is None:
+        known, held = blocks.get, holders.get
+        for block in hashes:
+            touches = known(block)
+            if touches is None:
                 blocks[block] = 1
                 holders[block] = held(block, 0) | bit
             else:
-                blocks[block] = vouchers + 1
-                touch(block)
-        excess = len(blocks) - self.max_blocks_per_pod
-        if excess > 0:
-            oldest = blocks.popitem
-            for _ in range(excess):
-                block = oldest(last=False)[0]
-                rest = holders[block] ^ bit
-                if rest:
-                    holders[block] = rest
-                else:
-                    del holders[block]
+                blocks[block] = touches + 1
+        # Last to first, so that a prefix's first blocks are the last to go.
+        shelf.touches.extend(reversed(hashes))
+        if len(blocks) > self.max_blocks_per_pod or len(shelf.touches) - shelf.start > self._max_touches:
+            self._make_room(shelf)
         return partial(self._take_back, shelf, hashes)
 
     def forget(self, address: str) -> None:
@@ -165,18 +169,46 @@ class PrefixIndex:
         for block in shelf.blocks:
             self._drop(block, shelf.bit)
         # A note that is taken back later finds an empty shelf and does nothing to the slot's next pod.
-        shelf.blocks.clear()
+        shelf.blocks = {}
         self._free.append(shelf.slot)
         self._version += 1
+
+    def _make_room(self, shelf: _Shelf) -> None:
+        blocks, bit, holders, touches = shelf.blocks, shelf.bit, self._holders, shelf.touches
+        excess = len(blocks) - self.max_blocks_per_pod
+        start, end = shelf.start, len(touches)
+        must = end - self._max_touches
+        while excess > 0 or start < must:
+            block = touches[start]
+            start += 1
+            count = blocks.get(block)
+            if count is None:
+                # Taken back.
+                continue
+            if count > 1:
+                blocks[block] = count - 1
+                continue
+            del blocks[block]
+            excess -= 1
+            rest = holders[block] ^ bit
+            if rest:
+                holders[block] = rest
+            else:
+                del holders[block]
+        if start > self.max_blocks_per_pod:
+            # Moving what is left costs little when it is done once for so many touches.
+            del touches[:start]
+            start = 0
+        shelf.start = start
 
     def _take_back(self, shelf: _Shelf, hashes: list[int]) -> None:
         blocks = shelf.blocks
         for block in hashes:
-            vouchers = blocks.get(block)
-            if vouchers is None:
+            touches = blocks.get(block)
+            if touches is None:
                 continue
-            if vouchers > 1:
-                blocks[block] = vouchers - 1
+            if touches > 1:
+                blocks[block] = touches - 1
             else:
                 del blocks[block]
                 self._drop(block, shelf.bit)

@@ -5,6 +5,7 @@ What is wrong is cut out and the rest is decoded: one bad value hides none of th
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -27,7 +28,7 @@ _TYPES = {
 _OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
-@dataclass(slots=True)
+@dataclass
 class Decoded:
     """A configuration of all that could be decoded, and what could not."""
 
@@ -47,8 +48,13 @@ class Decoded:
 
     def sound(self, *paths: Path) -> bool:
         """Whether nothing was wrong at or below these places."""
+        return not any(path in self._touched for path in paths)
+
+    @cached_property
+    def _touched(self) -> frozenset[Path]:
+        """Every place that is wrong, and all that hold one. Asked for when decoding is done."""
         wrong = [*(problem.path for problem in self.problems), *self.unusable]
-        return not any(place[: len(path)] == path for place in wrong for path in paths)
+        return frozenset(path[:length] for path in wrong for length in range(len(path) + 1))
 
 
 def decode(data: dict[str, Any], unusable: set[Path]) -> Decoded:

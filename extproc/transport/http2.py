@@ -25,11 +25,8 @@ from extproc.transport.frames import (
 )
 from extproc.transport.grpc_status import NOT_GRPC, RESPONSE_HEADERS, Status, trailers
 from extproc.transport.requests import MAX_HEADER_BLOCK, CompressionError, MalformedRequest, RequestDecoder, Route
-from extproc.transport.stream import Link, Receiver, Stream
+from extproc.transport.stream import MAX_FRAME, Link, Receiver, Stream
 
-#: Largest frame that is taken. A body costs some microseconds a frame, and a partial frame is held: 1 MiB makes the
-#: first invisible (the default of 16 KiB does not) and the second small.
-MAX_FRAME: Final = 1 << 20
 #: The peer's windows are as large as can be, and topped up when half of one is used. What is held is bounded by limits
 #: that end one stream; a window that is full would stop all of them.
 TOP_UP: Final = 1 << 30

@@ -12,7 +12,7 @@ from scheduler.types import FloatArray, Request, Snapshot
 
 DEFAULT_HEADER = "x-session-id"
 
-# The finaliser of SplitMix64: two equal inputs in 2^64 apart in one bit give outputs that share nothing.
+# The finaliser of SplitMix64: inputs that differ in one bit give outputs that differ in half of theirs.
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
 _SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)

@@ -39,6 +39,7 @@ async def resolve(host: str) -> set[str]:
 
     Raises:
         OSError: there are none, or nobody answers.
+        ValueError: it cannot be a name in the DNS.
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return {str(where[0]) for _, _, _, _, where in found}
@@ -53,7 +54,7 @@ class DnsDiscovery:
     Args:
         targets: names and ports.
         interval: seconds between look-ups.
-        resolve: host to IP addresses; raises OSError where there are none.
+        resolve: host to IP addresses; raises OSError where there are none, ValueError for no name.
         sleep: waits between look-ups.
         timeout: seconds for one look-up.
     """
@@ -89,7 +90,7 @@ class DnsDiscovery:
     async def _ask(self, target: Target) -> None:
         try:
             found = await self._look_up(target.host)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             # TimeoutError is an OSError, and has no text of its own.
             text = str(error) or "no answer in time"
             if self._errors.get(target) != text:

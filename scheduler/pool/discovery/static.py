@@ -11,7 +11,10 @@ class StaticDiscovery:
     """The pods that it is given, for ever."""
 
     def __init__(self, pods: Iterable[Pod]) -> None:
-        self._pods = tuple({pod.address: pod for pod in reversed(list(pods))}.values())[::-1]
+        by_address: dict[str, Pod] = {}
+        for pod in pods:
+            by_address.setdefault(pod.address, pod)
+        self._pods = tuple(by_address.values())
         self.first_sync = asyncio.Event()
 
     async def run(self, publish: Publish) -> None:

@@ -346,8 +346,9 @@ async def test_hang(client: ClientSession, url: str, fleet: Fleet, until: Until)
     replica.faults = Faults(hang=True)
     task = asyncio.create_task(post(client, f"{url}/v1/chat/completions", CHAT))
     await until(lambda: replica.requests_received == 1)
-    # The rest of the server answers meanwhile.
-    assert (await scrape(client, url))["vllm:num_requests_running"] == 0
+    # The rest of the server answers meanwhile, often enough for an answer to have come if there was one.
+    for _ in range(5):
+        assert (await scrape(client, url))["vllm:prefix_cache_queries_total"] == 0
     assert not task.done()
     task.cancel()
 
@@ -469,6 +470,7 @@ async def test_a_reader_may_leave_a_huge_page(client: ClientSession, url: str, f
 async def test_a_metrics_page_that_hangs(client: ClientSession, url: str, fleet: Fleet) -> None:
     fleet.replicas[0].faults = Faults(metrics="hang")
     task = asyncio.create_task(scrape(client, url))
-    assert (await post(client, f"{url}/v1/chat/completions", CHAT))[0] == 200
+    for _ in range(5):
+        assert (await post(client, f"{url}/v1/chat/completions", CHAT))[0] == 200
     assert not task.done()
     task.cancel()

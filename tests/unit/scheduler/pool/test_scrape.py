@@ -156,20 +156,21 @@ async def test_what_is_asked_for(bench: Bench) -> None:
     assert len({request.transport for request in asked}) == 1
 
 
-async def test_the_dialect_is_that_of_the_pod() -> None:
+async def test_the_dialect_is_that_of_the_pod_and_nobody_has_to_observe() -> None:
     beats, store = Beats(), PodStore(2.0)
     paths: list[str] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         paths.append(request.path)
-        return web.Response(text="mine 5\n")
+        return web.Response(text="mine 5\n", status=500 if len(paths) == 1 else 200)
 
     mine = custom({"waiting": "mine"}, path="/stats")
     async with serve(handler) as pod, Scraper(store, lambda _: mine, clock=beats.clock, sleep=beats.sleep) as scraper:
         store.set_pods([pod], 0.0)
         scraper.set_pods([pod])
         await beats.beat(pod)
-    assert paths == ["/stats"]
+        await beats.beat(pod)
+    assert paths == ["/stats", "/stats"]
     assert store.snapshot(100.0).waiting[0] == 5
 
 

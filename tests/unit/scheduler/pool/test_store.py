@@ -85,6 +85,7 @@ class TestPods:
     def test_a_pod_that_returns_finds_its_requests_and_nothing_else(self) -> None:
         store = new(A, B)
         store.observe(A.address, FULL, 0.0)
+        store.observe_failure(A.address, 0.0, "down")
         outcome(store, A, ttft=1.0, tpot=1.0, now=0.0)
         tickets = [store.acquire(A, 10, 0.0) for _ in range(3)]
         store.set_pods([B], 0.1)
@@ -97,6 +98,11 @@ class TestPods:
             True
         ] * 4
         assert snapshot.adapters[0] == NO_ADAPTERS
+        row = store.statistics(0.3)[0]
+        assert (row["scrape_age"], row["failures"], row["error"]) == (None, 0, "")
+        outcome(store, A, ttft=3.0, tpot=3.0, now=0.3)
+        snapshot = store.snapshot(0.3 + OUTCOME_REFRESH)
+        assert (snapshot.ttft[0], snapshot.tpot[0]) == (3.0, 3.0)
         for ticket in tickets:
             ticket.release(0.4)
         assert store.snapshot(0.4).in_flight.tolist() == [0, 0]
