@@ -108,6 +108,7 @@ class Gateway:
             lambda _pod: dialect,
             interval=endpoints.scrape.interval,
             timeout=endpoints.scrape.timeout,
+            scheme=endpoints.scrape.scheme,
             observer=self._metrics,
         )
         self._decisions = DecisionLog(config.debug.decisions)

@@ -8,9 +8,8 @@ Per pod there is an LRU of at most `max_blocks_per_pod` blocks, and one dictiona
 it, as a bit mask of pod slots. A prefix's blocks are touched last to first, so that a short prefix outlives its
 extensions.
 
-Memory, measured with CPython 3.11 and full LRUs of 50,000 blocks (`bench/prefix_soak.py`): 215 bytes an entry at 8 pods
-and 240 at 64, where no two pods share a block (0.76 GB for the 64), 110 at 64 where all do. A collection of garbage
-looks at each entry, about 45 ms a million: a process with many pods should keep the index out of it (`gc.freeze`).
+Memory, measured with CPython 3.11 and full LRUs of 50,000 blocks (`bench/prefix_soak.py`): 175 bytes an entry at 8 pods
+and 195 at 64, where no two pods share a block (0.62 GB for the 64), 66 at 64 where all do.
 """
 
 from array import array

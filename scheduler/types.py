@@ -105,9 +105,9 @@ NO_ADAPTERS = Adapters()
 class Snapshot:
     """The pods at one moment, one array per signal, all of one length and in one order.
 
-    Scraped columns (`waiting` to `adapters`) never change after construction; a value that is unknown or stale is NaN
-    (an empty `Adapters`). Live columns (`in_flight` to `served`) are the store's own arrays: they are true when read
-    and must not be written.
+    Scraped columns (`kv_usage` to `adapters`) never change after construction; a value that is unknown or stale is NaN
+    (an empty `Adapters`). Live columns are true when read and must not be written: `in_flight` to `served`, and
+    `waiting` and `running`, which the store corrects by what it sends between two scrapes.
     """
 
     __slots__ = (
@@ -203,15 +203,13 @@ class Snapshot:
         """The snapshot of the kept pods, in the same order. Its live columns are copies of this moment.
 
         Scraped columns and what was derived from them are shared between equal selections, so a filter that decides by
-        scraped values costs the gathering of three columns a request.
+        scraped values costs the gathering of five columns a request.
         """
         mask = keep.tobytes()
         known = self._selected.get(mask)
         if known is not None:
             rows, selected = known
-            return selected._with_live(  # noqa: SLF001 - its own class
-                self.in_flight[rows], self.in_flight_tokens[rows], self.served[rows]
-            )
+            return selected._with_live_of(self, rows)  # noqa: SLF001 - its own class
         rows = np.flatnonzero(keep)
         picked = rows.tolist()
         selected = Snapshot(
@@ -230,19 +228,19 @@ class Snapshot:
             self._selected[mask] = (rows, selected)
         return selected
 
-    def _with_live(self, in_flight: IntArray, in_flight_tokens: IntArray, served: IntArray) -> "Snapshot":
-        """This snapshot with other live columns; everything else is shared, caches included."""
+    def _with_live_of(self, whole: "Snapshot", rows: npt.NDArray[np.intp]) -> "Snapshot":
+        """This selection with the live columns of `whole`; everything else is shared, caches included."""
         other = Snapshot.__new__(Snapshot)
         other.pods = self.pods
-        other.waiting = self.waiting
-        other.running = self.running
+        other.waiting = whole.waiting[rows]
+        other.running = whole.running[rows]
         other.kv_usage = self.kv_usage
         other.ttft = self.ttft
         other.tpot = self.tpot
         other.adapters = self.adapters
-        other.in_flight = in_flight
-        other.in_flight_tokens = in_flight_tokens
-        other.served = served
+        other.in_flight = whole.in_flight[rows]
+        other.in_flight_tokens = whole.in_flight_tokens[rows]
+        other.served = whole.served[rows]
         other.derived = self.derived
         other._rows = self._rows  # noqa: SLF001 - its own class
         other._selected = self._selected  # noqa: SLF001 - its own class

@@ -31,13 +31,14 @@ class LeastRequest:
         self._max_waiting = params.max_waiting_requests
 
     def keep(self, request: Request, pods: Snapshot, cycle: Cycle) -> BoolArray:  # noqa: ARG002 - contract
-        mask: BoolArray = pods.derive((self, "keep"), self._below_limit)
+        mask: BoolArray = ~(pods.waiting >= self._max_waiting)
         return mask
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
         in_flight = pods.in_flight
-        load: FloatArray = in_flight - pods.derive((self, "running"), _running_or_endless)
-        np.maximum(load, 0.0, out=load)
+        load: FloatArray = in_flight - pods.running
+        # Of a number and NaN the number: where `running` is unknown, nothing counts as queued.
+        np.fmax(load, 0.0, out=load)
         load *= QUEUED_WEIGHT
         load += in_flight
         most = float(np.maximum.reduce(load))
@@ -46,11 +47,3 @@ class LeastRequest:
         np.subtract(most, load, out=load)
         load *= MAX_SCORE / most
         return load
-
-    def _below_limit(self, pods: Snapshot) -> BoolArray:
-        return ~(pods.waiting >= self._max_waiting)
-
-
-def _running_or_endless(pods: Snapshot) -> FloatArray:
-    """`running` with infinity for unknown: nothing is beyond it, so nothing counts as queued."""
-    return np.where(np.isnan(pods.running), np.inf, pods.running)

@@ -19,8 +19,7 @@ class RunningRequests:
         pass
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
-        scores: FloatArray = pods.derive(RunningRequests, _scores)
-        return scores
+        return _scores(pods)
 
 
 def _scores(pods: Snapshot) -> FloatArray:
