@@ -14,7 +14,7 @@ from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
 from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
-from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers
+from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_ID, Headers
 from extproc.metrics import Metrics
 from extproc.mutation import destination, routing
@@ -22,7 +22,7 @@ from extproc.outcomes import UNKNOWN, from_headers, from_trailers
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.replies import Reply
 from extproc.session import HeadReady, RequestReady, Session
-from scheduler.cycle import schedule
+from scheduler.cycle import record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.pool.store import PodStore, Ticket
 from scheduler.profile import Profile
@@ -135,8 +135,36 @@ class Exchange:
         if decision is None or request is None or self._ticket is None:
             return
         now = pipeline.clock()
+        outcome = self._outcome
+        if outcome.served and outcome.served != decision.pod.address:
+            self._moved(outcome.served, now)
+        elif outcome.status is not None and outcome.status >= 500:
+            # No pod computed it: none holds its prefix.
+            _take_back(decision)
         self._ticket.release(now)
-        pipeline.metrics.ended(request.model, decision.pod.address, self._outcome, now - self._started)
+        if outcome.status is not None and outcome.status < 400:
+            pipeline.store.observe_outcome(
+                self._ticket.pod.address,
+                ttft=outcome.ttft,
+                uncached_tokens=_computed(outcome.usage, decision),
+                tpot=outcome.tpot,
+                now=now,
+            )
+        pipeline.metrics.ended(request.model, decision.pod.address, outcome, now - self._started)
+
+    def _moved(self, address: str, now: float) -> None:
+        """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
+        pipeline, decision, request = self._pipeline, self._decision, self._request
+        assert decision is not None  # noqa: S101 - only a request that was routed is answered
+        assert request is not None  # noqa: S101
+        assert self._ticket is not None  # noqa: S101
+        _take_back(decision)
+        snapshot = pipeline.store.snapshot(now)
+        row = snapshot.rows.get(address)
+        if row is not None:
+            pod = snapshot.pods[row]
+            self._ticket.move(pod)
+            record_at(pipeline.profile, request, snapshot, pod, now=now, rng=pipeline.rng)
 
     def _authenticate(self, head: RequestHeaders, *, final: bool) -> None:
         authenticator = self._pipeline.authenticator
@@ -236,6 +264,18 @@ class Exchange:
             request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
             extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
             log.info("refused", extra={**extra, "detail": refusal.detail})
+
+
+def _computed(usage: TokenUsage, decision: Decision) -> int:
+    """Prompt tokens that the pod had to compute: as it counted them, else as was estimated at the pick."""
+    if usage.prompt is None or usage.cached is None:
+        return decision.uncached_tokens
+    return usage.prompt - usage.cached
+
+
+def _take_back(decision: Decision) -> None:
+    for undo in decision.undo:
+        undo()
 
 
 def _is_json(content_type: str) -> bool:

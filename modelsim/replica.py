@@ -120,9 +120,10 @@ class Replica:
             for connection in server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
-            # A transport tells of its end in the next round of the event loop.
+            service.cancel()
+            # aiohttp forgets a connection when its handler has ended, some rounds of the event loop later.
             await asyncio.sleep(0)
-        await service.ended()
+        service.stop()
         await runner.cleanup()
 
     @property

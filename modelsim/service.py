@@ -92,13 +92,13 @@ class Service:
         # Counted from here, so that the same requests fail each time.
         self._number = 0
 
-    async def ended(self) -> None:
-        """Ends the handlers that are running and waits for them; somebody else must have cut their connections."""
-        handlers = list(self._handlers)
-        for handler in handlers:
+    def cancel(self) -> None:
+        """Cancels the handlers that are running."""
+        for handler in self._handlers:
             handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-        # Last: each handler that ends gives its job up, which sets the timer again.
+
+    def stop(self) -> None:
+        """To be called when no handler runs any more: each that ends gives its job up, which sets the timer again."""
         self.driver.stop()
 
     @web.middleware

@@ -7,7 +7,7 @@ import numpy as np
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.framework import MAX_SCORE, MIN_SCORE, Cycle
 from scheduler.profile import FAULTY, PREPARE, BadAnswer, Member, Profile
-from scheduler.types import BoolArray, Decision, FloatArray, Request, Snapshot, Undo
+from scheduler.types import BoolArray, Decision, FloatArray, Pod, Request, Snapshot, Undo
 
 if TYPE_CHECKING:
     from random import Random
@@ -60,12 +60,7 @@ def schedule(
     if match is not None:
         share = float(match[best])
         tokens = round(tokens * (1.0 - share * cycle.prefix_span))
-    undo: tuple[Undo, ...] = ()
-    if record:
-        for member in profile.recorders:
-            taken_back = profile.run(member, request, pods.pods[best], cycle)
-            if taken_back is not None and taken_back is not FAULTY:
-                undo = (*undo, taken_back)
+    undo = _record(profile, request, pods.pods[best], cycle) if record else ()
     return Decision(
         pods=tuple([pods.pods[row] for row in rows]),
         candidates=pods,
@@ -77,6 +72,25 @@ def schedule(
         prefix_match=share,
         undo=undo,
     )
+
+
+def record_at(
+    profile: Profile, request: Request, snapshot: Snapshot, pod: Pod, *, now: float, rng: "Random"
+) -> tuple[Undo, ...]:
+    """Tells the plugins that `pod` got the request in the end, whatever was picked: Envoy tried another one."""
+    cycle = Cycle(now=now, rng=rng)
+    for member in profile.preparers:
+        _prepare(profile, member, request, snapshot, cycle)
+    return _record(profile, request, pod, cycle)
+
+
+def _record(profile: Profile, request: Request, pod: Pod, cycle: Cycle) -> tuple[Undo, ...]:
+    undo: tuple[Undo, ...] = ()
+    for member in profile.recorders:
+        taken_back = profile.run(member, request, pod, cycle)
+        if taken_back is not None and taken_back is not FAULTY:
+            undo = (*undo, taken_back)
+    return undo
 
 
 def _allowed(snapshot: Snapshot, subset: frozenset[str]) -> Snapshot:

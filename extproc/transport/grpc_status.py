@@ -22,6 +22,8 @@ class Status(IntEnum):
     UNAVAILABLE = 14
 
 
+#: Begins a block: the table has no room (RFC 7541 section 6.3).
+TABLE_SIZE_0: Final = b"\x20"
 #: `:status: 200` (static table: 8) and `content-type: application/grpc` (name: 31, which is 15 + 16).
 RESPONSE_HEADERS: Final = b"\x88\x0f\x10\x10application/grpc"
 #: `:status: 415` (name: 8): gRPC over HTTP/2, "Requests": what is not a gRPC call must not be taken for one.

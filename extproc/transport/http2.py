@@ -283,7 +283,7 @@ class Http2Connection:
                 stream.end_of_messages()
             return
         answer = NOT_GRPC if route is Route.NOT_GRPC else _NO_SUCH_METHOD
-        link.out.append(frame(frames.HEADERS, END_HEADERS | END_STREAM, stream_id, answer))
+        link.headers(stream_id, END_STREAM, answer)
         if not half_closed:
             link.refuse(stream_id, ErrorCode.NO_ERROR)  # section 8.1: the rest of the request is not wanted
 

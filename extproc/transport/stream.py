@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from extproc.transport import frames
 from extproc.transport.frames import END_HEADERS, END_STREAM, ConnectionFault, ErrorCode, frame, rst_stream
-from extproc.transport.grpc_status import OK_TRAILERS, RESPONSE_HEADERS, Status, trailers
+from extproc.transport.grpc_status import OK_TRAILERS, RESPONSE_HEADERS, TABLE_SIZE_0, Status, trailers
 
 #: gRPC over HTTP/2, "Length-Prefixed-Message": compressed flag, length.
 PREFIX_SIZE: Final = 5
@@ -45,8 +45,8 @@ class Link:
     """What the streams of a connection share."""
 
     __slots__ = (
-        "blocked", "closed", "draining", "frame_size", "held", "initial_window", "max_held", "max_message",
-        "max_queued", "out", "remembered", "streams", "window",
+        "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "initial_window", "max_held",
+        "max_message", "max_queued", "out", "remembered", "streams", "window",
     )  # fmt: skip
 
     def __init__(self, max_message: int) -> None:
@@ -66,6 +66,15 @@ class Link:
         self.held = 0
         self.max_held = max(MAX_HELD, 4 * max_message)
         self.remembered: OrderedDict[int, None] = OrderedDict()
+        self._table_given_up = False
+
+    def headers(self, stream_id: int, flags: int, block: bytes) -> None:
+        """Sends a header block. `flags`: beside END_HEADERS."""
+        if not self._table_given_up:
+            # RFC 7541 section 4.2: a table of size 0, whatever the peer may allow. It has to be told, once.
+            self._table_given_up = True
+            block = TABLE_SIZE_0 + block
+        self.out.append(frame(frames.HEADERS, END_HEADERS | flags, stream_id, block))
 
     def refuse(self, stream_id: int, code: ErrorCode) -> None:
         """Tells the peer that the stream is over; what it has sent already means nothing."""
@@ -150,7 +159,7 @@ class Stream:
         total = size + PREFIX_SIZE
         if not self._headers_sent:
             self._headers_sent = True
-            link.out.append(frame(frames.HEADERS, END_HEADERS, self.id, RESPONSE_HEADERS))
+            link.headers(self.id, 0, RESPONSE_HEADERS)
         if self._queue is None and total <= link.window and total <= self.window and total <= link.frame_size:
             link.window -= total
             self.window -= total
@@ -315,7 +324,7 @@ class Stream:
     def _send_trailers(self) -> None:
         link = self._link
         assert self._finish is not None  # noqa: S101 - set by `finish`
-        link.out.append(frame(frames.HEADERS, END_HEADERS | END_STREAM, self.id, self._finish))
+        link.headers(self.id, END_STREAM, self._finish)
         if not self.half_closed:
             link.refuse(self.id, ErrorCode.NO_ERROR)  # section 8.1: the rest of the request is not wanted
         self.end()

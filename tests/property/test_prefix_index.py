@@ -1,5 +1,6 @@
 """The prefix index against a model of it that is too simple to be wrong."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from hypothesis import settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from support.snapshots import P, address, snapshot
 
-from scheduler.prefix import PrefixIndex
+from scheduler.prefix import TOUCHES_PER_BLOCK, PrefixIndex
 from scheduler.types import Prompt, Snapshot
 
 PODS = 20
@@ -19,34 +20,52 @@ rows = st.integers(0, PODS - 1)
 
 
 class Shelf:
-    """Prefixes of one pod, least recently touched first, each with the picks that vouch for it."""
+    """Prefixes of one pod, three times over: the rule to the letter, a plain LRU, and every pick that stands."""
 
     def __init__(self) -> None:
-        self.order: list[str] = []
-        self.vouchers: dict[str, int] = {}
+        self.touches: list[str] = []
+        self.held: Counter[str] = Counter()
+        #: Least recently touched first; the same as `held` while nothing was taken back and touches are few.
+        self.lru: list[str] = []
+        self.plain = True
+        self.standing: list[str] = []
 
-    def record(self, prefixes: list[str]) -> None:
-        for prefix in reversed(prefixes):
-            if prefix in self.order:
-                self.order.remove(prefix)
-            self.order.append(prefix)
-            self.vouchers[prefix] = self.vouchers.get(prefix, 0) + 1
-        while len(self.order) > CAPACITY:
-            del self.vouchers[self.order.pop(0)]
+    def record(self, prompt: str) -> None:
+        for prefix in reversed(prefixes(prompt)):
+            self.touches.append(prefix)
+            self.held[prefix] += 1
+            if prefix in self.lru:
+                self.lru.remove(prefix)
+            self.lru.append(prefix)
+        del self.lru[:-CAPACITY]
+        self.plain = self.plain and len(self.touches) <= TOUCHES_PER_BLOCK * CAPACITY
+        while len(self.held) > CAPACITY or len(self.touches) > TOUCHES_PER_BLOCK * CAPACITY:
+            self._lower(self.touches.pop(0))
+        self.standing.append(prompt)
 
-    def take_back(self, prefixes: list[str]) -> None:
-        for prefix in prefixes:
-            if prefix in self.vouchers:
-                self.vouchers[prefix] -= 1
-                if not self.vouchers[prefix]:
-                    del self.vouchers[prefix]
-                    self.order.remove(prefix)
+    def take_back(self, prompt: str) -> None:
+        for prefix in prefixes(prompt):
+            self._lower(prefix)
+            self.plain = False
+        self.standing.remove(prompt)
 
-    def longest(self, prefixes: list[str]) -> int:
-        for length, prefix in enumerate(prefixes):
-            if prefix not in self.order:
+    def check(self) -> None:
+        if self.plain:
+            assert set(self.held) == set(self.lru)
+        # Never too much: whatever is claimed was sent, and stands.
+        assert set(self.held) <= {prefix for prompt in self.standing for prefix in prefixes(prompt)}
+
+    def longest(self, prompt: str) -> int:
+        for length, prefix in enumerate(prefixes(prompt)):
+            if prefix not in self.held:
                 return length
-        return len(prefixes)
+        return len(prefixes(prompt))
+
+    def _lower(self, prefix: str) -> None:
+        if prefix in self.held:
+            self.held[prefix] -= 1
+            if not self.held[prefix]:
+                del self.held[prefix]
 
 
 def prefixes(text: str) -> list[str]:
@@ -68,13 +87,13 @@ class Machine(RuleBasedStateMachine):
     @rule(target=picks, text=texts, row=rows)
     def record(self, text: str, row: int) -> tuple[Callable[[], None], Shelf, str]:
         shelf = self.shelves[row]
-        shelf.record(prefixes(text))
+        shelf.record(text)
         return self.index.record(self.hashes(text), address(row)), shelf, text
 
     @rule(text=texts)
     def record_everywhere(self, text: str) -> None:
         for row, shelf in enumerate(self.shelves):
-            shelf.record(prefixes(text))
+            shelf.record(text)
             self.index.record(self.hashes(text), address(row))
 
     @rule(pick=consumes(picks))
@@ -82,7 +101,7 @@ class Machine(RuleBasedStateMachine):
         undo, shelf, text = pick
         undo()
         if shelf in self.shelves:
-            shelf.take_back(prefixes(text))
+            shelf.take_back(text)
 
     @rule(row=rows)
     def forget(self, row: int) -> None:
@@ -99,8 +118,10 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def counts(self) -> None:
-        assert self.index.entries == sum(len(shelf.order) for shelf in self.shelves)
-        assert self.index.hashes_known == len({prefix for shelf in self.shelves for prefix in shelf.order})
+        for shelf in self.shelves:
+            shelf.check()
+        assert self.index.entries == sum(len(shelf.held) for shelf in self.shelves)
+        assert self.index.hashes_known == len({prefix for shelf in self.shelves for prefix in shelf.held})
 
     @invariant()
     def common_prompts(self) -> None:
@@ -109,7 +130,7 @@ class Machine(RuleBasedStateMachine):
 
     def check(self, text: str, pods: Snapshot) -> None:
         chain = self.hashes(text)
-        wanted = [shelf.longest(prefixes(text)) / max(len(chain), 1) for shelf in self.shelves]
+        wanted = [shelf.longest(text) / max(len(chain), 1) for shelf in self.shelves]
         assert self.index.match(chain, pods).tolist() == wanted
 
 

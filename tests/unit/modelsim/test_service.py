@@ -424,11 +424,12 @@ async def test_scripted_answers_count_as_running(client: ClientSession, url: str
     fleet.replicas[0].faults = Faults(first_token_delay=3600)
     task = asyncio.create_task(post(client, f"{url}/v1/completions", {"prompt": "x"}))
     await until(lambda: fleet.replicas[0].requests_received == 1)
-    while (await scrape(client, url))["vllm:num_requests_running"] == 0:
-        pass
-    task.cancel()
-    while (await scrape(client, url))["vllm:num_requests_running"] == 1:
-        pass
+    async with asyncio.timeout(20):
+        while (await scrape(client, url))["vllm:num_requests_running"] == 0:
+            pass
+        task.cancel()
+        while (await scrape(client, url))["vllm:num_requests_running"] == 1:
+            pass
 
 
 @pytest.mark.parametrize("path", PATHS)

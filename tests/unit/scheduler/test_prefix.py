@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from support.snapshots import P, address, snapshot
 
-from scheduler.prefix import PrefixIndex
+from scheduler.prefix import TOUCHES_PER_BLOCK, PrefixIndex
 from scheduler.types import Prompt, Snapshot
 
 
@@ -118,6 +118,21 @@ class TestBound:
         for text in ("aaaa", "bbbb", "aaaa", "cccc"):
             of.record(hashes(of, text), address(0))
         assert [blocks(of, text, fleet(1))[0] for text in ("aaaa", "bbbb", "cccc")] == [1, 0, 1]
+
+    def test_what_was_not_touched_in_a_long_time_goes(self) -> None:
+        of = index(max_blocks_per_pod=2)
+        for text in ("aaaa", *["bbbb"] * 7):
+            of.record(hashes(of, text), address(0))
+        assert blocks(of, "aaaa", fleet(1)) == [1]
+        of.record(hashes(of, "bbbb"), address(0))
+        assert [blocks(of, text, fleet(1))[0] for text in ("aaaa", "bbbb")] == [0, 1]
+
+    def test_the_same_blocks_again_and_again_take_no_more_memory(self) -> None:
+        of = index(max_blocks_per_pod=10)
+        for _ in range(1000):
+            of.record(hashes(of, "aaaabbbbcccc"), address(0))
+            assert len(of._shelves[address(0)].touches) <= (TOUCHES_PER_BLOCK + 1) * 10 + 3
+        assert blocks(of, "aaaabbbbcccc", fleet(1)) == [3]
 
     def test_each_pod_has_its_own(self) -> None:
         of = index(max_blocks_per_pod=1)

@@ -1,0 +1,107 @@
+"""The command line, as a person runs it."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from extproc import __version__
+
+pytestmark = pytest.mark.integration
+
+DATA = Path(__file__).parent.parent / "data" / "config"
+PATIENCE = 60.0
+
+
+async def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `infer-gateway …`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extproc", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": ""},
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("name", ["page-scheduler.yaml", "page-auth.yaml"])
+async def test_the_pages_examples_pass(name: str) -> None:
+    code, out, err = await run("check", "--config", str(DATA / name))
+    assert (code, err) == (0, "")
+    assert "blockSizeToHash: 64" in out
+
+
+async def test_a_mistake_has_its_place_and_exit_code_2() -> None:
+    code, out, err = await run("check", "--config", str(DATA / "page-auth.template.yaml"))
+    assert (code, out) == (2, "")
+    assert "{{" in err
+    for command in ("check", "serve", "envoy", "demo"):
+        code, out, err = await run(command, "--config", "/nowhere/at/all")
+        assert (code, out) == (2, "")
+        assert "/nowhere/at/all" in err
+
+
+async def test_wrong_examples_are_refused_with_line_and_path() -> None:
+    """One process for each would take a minute; all of them are in the loader's own tests."""
+    for name in ("misspelt-plugin", "negative-weight", "many"):
+        path = DATA / "wrong" / f"{name}.yaml"
+        code, out, err = await run("check", "--config", str(path))
+        assert (code, out) == (2, "")
+        assert re.search(rf"{re.escape(str(path))}:[0-9]+:[0-9]+: [a-zA-Z.]+", err)
+        assert "Traceback" not in err
+
+
+async def test_version() -> None:
+    assert await run("version") == (0, f"{__version__}\n", "")
+
+
+async def test_demo_once() -> None:
+    code, out, err = await run("demo", "--once", "--json", "--pods", "2", "--speedup", "20")
+    assert code == 0
+    result = json.loads(out)
+    assert result["failed"] == 0
+    assert result["gateway"] in err
+    assert result["admin"] in err
+    requests = result["requests"]
+    assert {request["status"] for request in requests} == {200}
+    assert {request["streamed"] for request in requests} == {True, False}
+    assert all(request["decision"] for request in requests)
+    assert len(result["pods"]) == 2
+
+
+async def test_demo_with_the_pages_auth() -> None:
+    """Nobody else's provider signs for the demo: it brings keys of its own, the other rules stay."""
+    code, out, _ = await run("demo", "--once", "--json", "--config", str(DATA / "page-auth.yaml"))
+    assert code == 0
+    assert json.loads(out)["failed"] == 0
+
+
+async def test_demo_stays_up_until_it_is_told() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extproc", "demo", "--speedup", "20",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": ""},
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        while "/metrics" not in (await process.stdout.readline()).decode():
+            assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
+async def test_model_server() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extproc", "model-server", "--port", "0", "--replicas", "2", "--json",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": ""},
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        replicas = json.loads(await process.stdout.readline())["replicas"]
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert len({replica["address"] for replica in replicas}) == 2
