@@ -1,0 +1,43 @@
+import random
+
+from support.snapshots import P, snapshot
+
+from extproc.decisions import DecisionLog
+from scheduler.builder import build
+from scheduler.config import SchedulerConfig
+from scheduler.cycle import schedule
+from scheduler.registry import in_tree_registry
+from scheduler.types import Decision, Prompt, Request
+
+REQUEST = Request(id="r", model="m", prompt=Prompt(["text"]))
+
+
+def decision() -> Decision:
+    profile, _ = build(SchedulerConfig(), in_tree_registry())
+    return schedule(profile, REQUEST, snapshot(P(), P()), now=0.0, rng=random.Random(1))
+
+
+def test_the_newest_comes_first_and_old_ones_go() -> None:
+    log = DecisionLog(2)
+    made = decision()
+    for at in (1.0, 2.0, 3.0):
+        log.add(at, REQUEST, made)
+    assert [row["time"] for row in log.rows(10)] == [3.0, 2.0]
+    assert [row["time"] for row in log.rows(1)] == [3.0]
+    assert list(log.rows(0)) == []
+    row = next(log.rows(1))
+    assert row["request_id"] == "r"
+    assert row["pods"] == [pod.address for pod in made.pods]
+    assert set(row["candidates"][0]["scores"]) == {"least-request", "kv-cache", "least-latency", "prefix-cache"}
+
+
+def test_no_prompt_is_kept() -> None:
+    log = DecisionLog(1)
+    log.add(1.0, Request(prompt=Prompt(["secret words"])), decision())
+    assert "secret" not in str(list(log.rows(1)))
+
+
+def test_none_are_kept_where_none_are_wanted() -> None:
+    log = DecisionLog(0)
+    log.add(1.0, REQUEST, decision())
+    assert list(log.rows(5)) == []

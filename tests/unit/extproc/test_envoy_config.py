@@ -1,0 +1,83 @@
+"""The rendered bootstrap: what follows from the configuration. That Envoy takes it is for the integration tests."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extproc.config import loads
+from extproc.demo.stack import envoy_binary
+from extproc.envoy_config import render
+
+AUTH = """
+auth:
+  issuer: i
+  jwksUri: https://issuer.example/keys
+  identityHeaders: {X-User: sub}
+"""
+
+
+def rendered(document: str) -> Any:
+    return yaml.safe_load(render(loads(document or "{}", "test").config))
+
+
+def hcm(bootstrap: Any) -> Any:
+    return bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def http_filter(bootstrap: Any, name: str) -> Any:
+    return next(one for one in hcm(bootstrap)["http_filters"] if one["name"].endswith(name))
+
+
+def stripped(bootstrap: Any) -> set[str]:
+    mutations = hcm(bootstrap)["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    return {mutation["remove"] for mutation in mutations}
+
+
+def test_the_guard_follows_auth() -> None:
+    assert http_filter(rendered(""), "rbac")["disabled"] is True
+    assert http_filter(rendered(AUTH), "rbac")["disabled"] is False
+    for document in ("", AUTH):
+        assert http_filter(rendered(document), "ext_proc")["typed_config"]["failure_mode_allow"] is True
+
+
+def test_what_clients_may_not_say_is_stripped() -> None:
+    assert "x-gateway-destination-endpoint" in stripped(rendered(""))
+    assert "x-user" in stripped(rendered(AUTH))
+
+
+def test_limits_and_addresses() -> None:
+    bootstrap = rendered(
+        "listener: {host: 127.0.0.1, port: 1234, maxBodyBytes: 1Mi}\n"
+        "transport: {address: '[::1]:9002'}\n"
+        "envoy: {messageTimeout: 250ms, retries: 4}\n"
+    )
+    listener = bootstrap["static_resources"]["listeners"][0]
+    assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 1234}
+    assert http_filter(bootstrap, "ext_proc")["typed_config"]["message_timeout"] == "0.25s"
+    route = hcm(bootstrap)["route_config"]["virtual_hosts"][0]["routes"][0]
+    assert route["request_body_buffer_limit"] == 1 << 20
+    assert route["route"]["retry_policy"]["num_retries"] == 4
+    sidecar = bootstrap["static_resources"]["clusters"][0]
+    endpoint = sidecar["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    assert endpoint["address"]["socket_address"] == {"address": "::1", "port_value": 9002}
+
+
+@pytest.mark.parametrize("document", ["", AUTH], ids=["open", "auth"])
+async def test_envoy_takes_it(document: str, tmp_path: Path) -> None:
+    assert sys.platform == "linux"
+    path = tmp_path / "envoy.yaml"
+    config = loads(document or "{}", "test").config
+    endpoints = tmp_path / "endpoints.yaml"
+    endpoints.write_text("resources: []\n")
+    envoy = config.envoy.model_copy(update={"endpoints_file": str(endpoints), "admin_socket": str(tmp_path / "a.sock")})
+    path.write_text(render(config.model_copy(update={"envoy": envoy})))
+    process = await asyncio.create_subprocess_exec(
+        envoy_binary(), "--mode", "validate", "-c", str(path), "--log-level", "error",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()

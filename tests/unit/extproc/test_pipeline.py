@@ -1,0 +1,302 @@
+"""One request's way, without a socket: events in, replies and counts out."""
+
+import asyncio
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from extproc.auth.base import Identity, Pending
+from extproc.decisions import DecisionLog
+from extproc.errors import RemoteProtocolError, unauthorized
+from extproc.events import (
+    BodyMode,
+    ProtocolConfig,
+    RequestBody,
+    RequestHeaders,
+    ResponseHeaders,
+    ResponseTrailers,
+    TokenUsage,
+)
+from extproc.headers import Headers
+from extproc.metrics import Metrics
+from extproc.pipeline import Exchange, Pipeline
+from extproc.replies import ImmediateReply, RequestBodyReply, RequestHeadersReply
+from scheduler.builder import build
+from scheduler.config import SchedulerConfig, ScorerRef
+from scheduler.pool.signals import Sample
+from scheduler.pool.store import PodStore
+from scheduler.registry import in_tree_registry
+from scheduler.types import Pod
+
+PODS = [Pod("10.0.0.1:80"), Pod("10.0.0.2:80")]
+LONG = "A sentence that fills blocks. " * 20
+
+
+class FakeAuthenticator:
+    """Says what it is told to."""
+
+    def __init__(self, *verdicts: Any) -> None:
+        self.verdicts = list(verdicts)
+        self.finals: list[bool] = []
+
+    def check(self, authorization: bytes | None, count: int, *, now: float, final: bool = False) -> Any:
+        self.finals.append(final)
+        verdict = self.verdicts.pop(0)
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+
+class World:
+    """A pipeline over two pods, at a time that stands still unless it is moved."""
+
+    def __init__(self, authenticator: Any = None, identity_headers: dict[str, str] | None = None) -> None:
+        self.now = 100.0
+        self.store = PodStore(2.0, on_left=lambda pod: self.profile.left(pod))
+        # One request in flight and one shared prefix weigh the same by default; here the prefix is to decide.
+        scorers = (ScorerRef("least-request", 1), ScorerRef("prefix-cache", 2))
+        self.profile, _ = build(SchedulerConfig(scores_enabled=scorers), in_tree_registry())
+        self.store.set_pods(PODS, self.now)
+        self.metrics = Metrics(list)
+        self.decisions = DecisionLog(10)
+        self.pipeline = Pipeline(
+            profile=self.profile,
+            store=self.store,
+            authenticator=authenticator,
+            metrics=self.metrics,
+            decisions=self.decisions,
+            max_body=1 << 20,
+            forward_token=False,
+            identity_headers=identity_headers or {},
+            clock=lambda: self.now,
+            wall_clock=lambda: 1e9,
+            rng=random.Random(1),
+        )
+
+    def in_flight(self) -> list[int]:
+        return [row["in_flight"] for row in self.store.statistics(self.now)]
+
+    def served(self) -> list[int]:
+        return [row["served"] for row in self.store.statistics(self.now)]
+
+    def page(self) -> str:
+        return self.metrics.exposition().decode()
+
+
+def head(
+    method: str = "POST", path: str = "/v1/chat/completions", *, end: bool = False, **headers: str
+) -> RequestHeaders:
+    items = [(":method", method.encode()), (":path", path.encode()), ("x-request-id", b"r-1")]
+    items += [(name.replace("_", "-"), value.encode()) for name, value in headers.items()]
+    return RequestHeaders(Headers(items), end_of_stream=end)
+
+
+def body(**fields: Any) -> RequestBody:
+    default = {"model": "m", "messages": [{"role": "user", "content": LONG}]}
+    return RequestBody(msgspec.json.encode(default | fields), end_of_stream=True)
+
+
+def routed(world: World, exchange: Exchange | None = None) -> tuple[Exchange, str]:
+    """An exchange that was decided, and the pod that was picked."""
+    exchange = exchange or world.pipeline.open()
+    exchange.handle(head())
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, RequestBodyReply)
+    return exchange, reply.mutation.destination.split(",")[0]
+
+
+def test_a_request_from_headers_to_its_end() -> None:
+    world = World()
+    exchange = world.pipeline.open()
+    assert exchange.handle(head()) == [RequestHeadersReply()]
+    assert world.in_flight() == [0, 0]
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, RequestBodyReply)
+    value = reply.mutation.destination
+    assert sorted(value.split(",")) == [pod.address for pod in PODS]
+    assert reply.mutation.set_headers == (("x-gateway-destination-endpoint", value),)
+    assert sum(world.in_flight()) == 1
+    exchange.close()
+    exchange.close()
+    assert world.in_flight() == [0, 0]
+    (row,) = world.decisions.rows(5)
+    assert (row["request_id"], row["model"], row["pods"]) == ("r-1", "m", value.split(","))
+
+
+def test_a_second_request_with_the_prefix_follows_the_first_before_it_is_answered() -> None:
+    world = World()
+    _, first = routed(world)
+    _, second = routed(world)
+    assert first == second
+
+
+def test_without_a_body_the_headers_decide() -> None:
+    world = World()
+    (reply,) = world.pipeline.open().handle(head("GET", "/v1/models", end=True))
+    assert isinstance(reply, RequestHeadersReply)
+    assert reply.mutation.destination
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "data", "status"),
+    [
+        ("/v1/chat/completions", "text/plain", b"{", 400),
+        ("/v1/audio/transcriptions", "multipart/form-data; boundary=x", b"--x", None),
+        ("/v1/rerank", "application/json", b"{", 400),
+        ("/v1/rerank", "application/vnd.x+json; charset=utf-8", b"{", 400),
+        ("/v1/rerank", "application/json", b'{"model": "m"}', None),
+    ],
+)
+def test_what_is_read_as_json(path: str, content_type: str, data: bytes, status: int | None) -> None:
+    exchange = World().pipeline.open()
+    exchange.handle(head(path=path, content_type=content_type))
+    (reply,) = exchange.handle(RequestBody(data, end_of_stream=True))
+    assert (reply.status if isinstance(reply, ImmediateReply) else None) == status
+
+
+def test_a_body_that_was_cut_is_too_large_and_not_bad() -> None:
+    exchange = World().pipeline.open()
+    cut = RequestHeaders(head().headers, config=ProtocolConfig(BodyMode.BUFFERED_PARTIAL))
+    exchange.handle(cut)
+    (reply,) = exchange.handle(RequestBody(b'{"model": "m', end_of_stream=False))
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 413
+
+
+def test_no_pod_and_no_room_are_told_apart() -> None:
+    world = World()
+    subset = RequestHeaders(head().headers, end_of_stream=True, subset=("10.9.9.9:80",))
+    (reply,) = world.pipeline.open().handle(subset)
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 503
+    for pod in PODS:
+        world.store.observe(pod.address, Sample(waiting=99.0), world.now)
+    exchange = world.pipeline.open()
+    exchange.handle(head())
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 429
+    exchange.close()
+    assert 'infer_gateway_refusals_total{reason="saturated",status="429"} 1.0' in world.page()
+
+
+def test_a_refused_token_ends_the_request_before_its_body() -> None:
+    world = World(FakeAuthenticator(unauthorized("expired")))
+    exchange = world.pipeline.open()
+    (reply,) = exchange.handle(head(authorization="Bearer x"))
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 401
+    exchange.close()
+    assert 'infer_gateway_refusals_total{reason="expired",status="401"} 1.0' in world.page()
+    assert b"expired" not in reply.body
+
+
+async def test_keys_are_waited_for() -> None:
+    fetched = asyncio.Event()
+    identity = Identity("someone", "issuer", {"sub": "someone"})
+    authenticator = FakeAuthenticator(Pending(fetched.wait), identity)
+    exchange = World(authenticator).pipeline.open()
+    assert exchange.handle(head(authorization="Bearer x")) == []
+    assert exchange.pending is not None
+    fetched.set()
+    await exchange.pending.wait()
+    assert exchange.resume() == [RequestHeadersReply()]
+    assert exchange.pending is None
+    assert authenticator.finals == [False, True]
+
+
+def test_keys_that_do_not_come_refuse() -> None:
+    pending = Pending(asyncio.Event().wait)
+    exchange = World(FakeAuthenticator(pending, unauthorized("unknown_key"))).pipeline.open()
+    exchange.handle(head(authorization="Bearer x"))
+    (reply,) = exchange.resume()
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 401
+
+
+def test_models_are_for_those_who_may_use_them() -> None:
+    identity = Identity("someone", "issuer", {}, frozenset({"other"}))
+    exchange = World(FakeAuthenticator(identity)).pipeline.open()
+    exchange.handle(head())
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 403
+
+
+def test_identity_goes_upstream_and_the_token_does_not() -> None:
+    claims = {"sub": "someone", "odd": 3, "evil": "a\r\nx: y", "word": "é"}
+    headers = {"x-user": "sub", "x-odd": "odd", "x-evil": "evil", "x-word": "word", "x-gone": "gone"}
+    world = World(FakeAuthenticator(Identity("someone", "issuer", claims)), headers)
+    exchange = world.pipeline.open()
+    exchange.handle(head(authorization="Bearer x"))
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, RequestBodyReply)
+    assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint", "x-user"}
+    assert reply.mutation.remove_headers == ("authorization",)
+
+
+def test_what_plugins_may_look_up() -> None:
+    world = World(FakeAuthenticator(Identity("someone", "issuer", {"team": "a", "n": 1})))
+    exchange = world.pipeline.open()
+    exchange.handle(head(x_session="s-1"))
+    look = exchange._lookup
+    assert (look("header", "x-session"), look("claim", "team")) == ("s-1", "a")
+    assert [look(*what) for what in (("header", "no"), ("claim", "n"), ("claim", "no"), ("other", "x"))] == [None] * 4
+
+
+def trailers(served: str = "", status: int = 200, usage: TokenUsage | None = None) -> ResponseTrailers:
+    timing = Headers([("x-gateway-timing-ttft-us", b"50000"), ("x-gateway-timing-stream-us", b"90000")])
+    return ResponseTrailers(timing, served=served, usage=usage, attributes={"response.code": float(status)})
+
+
+@pytest.mark.parametrize("usage", [TokenUsage(200, 50, 10), TokenUsage(None, None, 10)])
+def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
+    world = World()
+    exchange, picked = routed(world)
+    exchange.handle(trailers(picked, usage=usage))
+    exchange.close()
+    world.now += 0.2
+    row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+    assert row["ttft"] == pytest.approx(0.05)
+    assert row["tpot"] == pytest.approx(0.01)
+    assert f'infer_gateway_requests_total{{model="m",pod="{picked}",status="200"}} 1.0' in world.page()
+
+
+def test_a_retry_that_another_pod_answered_moves_what_was_noted() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    exchange.handle(ResponseHeaders(Headers([(":status", b"200")]), served=other))
+    exchange.handle(trailers(other))
+    exchange.close()
+    assert world.in_flight() == [0, 0]
+    assert world.served() == [int(pod.address == other) for pod in PODS]
+    assert routed(world)[1] == other
+    assert "infer_gateway_fallbacks_total 1.0" in world.page()
+
+
+def test_a_pod_that_nobody_knows_any_more_changes_nothing() -> None:
+    world = World()
+    exchange, _ = routed(world)
+    exchange.handle(trailers("10.9.9.9:80"))
+    exchange.close()
+    assert world.in_flight() == [0, 0]
+
+
+def test_a_failed_request_takes_its_prefix_back() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    exchange.handle(trailers(picked, status=503))
+    exchange.close()
+    plugin = world.profile.plugins["prefix-cache"]
+    assert plugin.index.entries == 0
+
+
+def test_illegal_events_are_for_the_transport() -> None:
+    exchange = World().pipeline.open()
+    with pytest.raises(RemoteProtocolError):
+        exchange.handle(body())
+    exchange.close()
+    assert "infer_gateway_streams 0.0" in World().page()
