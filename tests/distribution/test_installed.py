@@ -4,6 +4,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import extproc
+from extproc.config import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,3 +22,10 @@ def test_our_packages_are_ours_alone() -> None:
 def test_no_folder_passes_for_somebody_elses_package() -> None:
     for folder in ("proto", "envoy", "deploy"):
         assert not list((ROOT / folder).rglob("__init__.py"))
+
+
+def test_the_configmap_to_deploy_is_one_that_loads() -> None:
+    path = ROOT / "deploy" / "kubernetes" / "configmap.yaml"
+    loaded = load(str(path), {})
+    assert loaded.config.endpoints.dns[0].port == 8000
+    assert loaded.source.startswith(str(path))
