@@ -80,4 +80,19 @@ class ResponseTrailers(msgspec.Struct, frozen=True):
     attributes: Mapping[str, object] = NO_ATTRIBUTES
 
 
+class LogEntry(msgspec.Struct, frozen=True):
+    """A request in Envoy's access log."""
+
+    #: The key that its pick was sent with; empty where it had none.
+    key: str
+    #: None: there was no answer.
+    status: int | None = None
+    served: str = ""
+    attempts: int = 0
+    #: `%RESPONSE_CODE_DETAILS%`.
+    details: str = ""
+    #: The timings of envoy/gateway.yaml, as its trailers have them.
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
 Event = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers

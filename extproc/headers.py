@@ -11,6 +11,12 @@ SERVED = "x-gateway-destination-endpoint-served"
 SUBSET = "x-gateway-destination-endpoint-subset"
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 
+#: Dynamic metadata of this gateway's own: the key by which a request is found again in Envoy's access log, and whether
+#: its outcome was told on its own stream already (envoy/gateway.yaml logs those only for which it was not).
+OWN_NAMESPACE = "infer-gateway"
+KEY = "key"
+TOLD = "told"
+
 REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
 METHOD = ":method"

@@ -4,6 +4,7 @@ Sources, best first; a later one only fills in what is missing:
 
 - the response trailers message, which Envoy's own filters load with status, host, attempts, timings and token usage;
 - the response headers and body messages, where a gateway sends them;
+- the access log, for requests of which the stream said nothing: failures, and answers without token usage;
 - the end of the stream, which says only that the request is over.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from extproc.events import ResponseHeaders, ResponseTrailers, TokenUsage
+from extproc.events import LogEntry, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import STATUS, Headers
 
 #: Trailers that Envoy adds for us (envoy/gateway.yaml): microseconds from the request's last byte to the answer's first
@@ -72,6 +73,17 @@ def from_headers(event: ResponseHeaders) -> Outcome:
     )
 
 
+def from_log(entry: LogEntry) -> Outcome:
+    return Outcome(
+        status=entry.status or None,
+        served=entry.served,
+        attempts=entry.attempts or None,
+        ttft=_seconds(entry.tags.get(TTFT_TRAILER, "")),
+        stream=_seconds(entry.tags.get(STREAM_TRAILER, "")),
+        details=entry.details,
+    )
+
+
 def _integer(attributes: Mapping[str, object], name: str) -> int | None:
     value = attributes.get(name)
     return int(value) if isinstance(value, int | float) else None
@@ -84,5 +96,8 @@ def _text(attributes: Mapping[str, object], name: str) -> str:
 
 def _microseconds(headers: Headers, name: str) -> float | None:
     """Seconds, or None: Envoy writes `-` for a time that it does not have."""
-    value = headers.get(name)
-    return int(value) / 1e6 if value.isdecimal() else None
+    return _seconds(headers.get(name))
+
+
+def _seconds(microseconds: str) -> float | None:
+    return int(microseconds) / 1e6 if microseconds.isdecimal() else None

@@ -16,9 +16,10 @@ from extproc.decisions import DecisionLog
 from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
 from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_ID, Headers
+from extproc.ledger import Ledger
 from extproc.metrics import Metrics
 from extproc.mutation import destination, routing
-from extproc.outcomes import UNKNOWN, from_headers, from_trailers
+from extproc.outcomes import UNKNOWN, Outcome, from_headers, from_trailers
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.replies import Reply
 from extproc.session import HeadReady, RequestReady, Session
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 #: Methods whose body is read for a model's name.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_MAX_KEY = 2**64 - 1
 _JSON = re.compile(r"[/+]json\b")
 
 
@@ -46,6 +48,7 @@ class Pipeline:
         authenticator: Authenticator | None,
         metrics: Metrics,
         decisions: DecisionLog,
+        ledger: Ledger,
         max_body: int,
         forward_token: bool,
         identity_headers: Mapping[str, str],
@@ -66,6 +69,14 @@ class Pipeline:
         self.clock = clock
         self.wall_clock = wall_clock
         self.rng = rng
+        self.ledger = ledger
+        # From a random start, so that entries of a process that was before this one are not taken for its own.
+        self._keys = rng.getrandbits(64)
+
+    def next_key(self) -> str:
+        """A key that no other request has: 16 characters."""
+        self._keys = (self._keys + 1) & _MAX_KEY
+        return f"{self._keys:016x}"
 
     def open(self) -> "Exchange":
         """An exchange for a new stream. `close()` it, whatever happens."""
@@ -76,8 +87,19 @@ class Exchange:
     """One ext_proc stream's way through the pipeline."""
 
     __slots__ = (
-        "_closed", "_decision", "_head", "_identity", "_outcome", "_pipeline", "_request", "_session", "_started",
-        "_ticket", "pending",
+        "_closed",
+        "_decision",
+        "_ended",
+        "_head",
+        "_identity",
+        "_key",
+        "_outcome",
+        "_pipeline",
+        "_request",
+        "_session",
+        "_started",
+        "_ticket",
+        "pending",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -91,6 +113,8 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._outcome = UNKNOWN
         self._closed = False
+        self._ended = 0.0
+        self._key = ""
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
         pipeline.metrics.opened()
@@ -135,14 +159,29 @@ class Exchange:
         if decision is None or request is None or self._ticket is None:
             return
         now = pipeline.clock()
-        outcome = self._outcome
+        if self._outcome.status is not None:
+            # Before the release: the count that goes is then that of the pod that served.
+            self._learn(self._outcome)
+            self._ticket.release(now)
+            return
+        self._ticket.release(now)
+        self._ended = now
+        pipeline.ledger.expect(self._key, self._learn, now)
+
+    def _learn(self, outcome: Outcome) -> None:
+        """How the request ended, from whatever source: what was noted at the pick is made true."""
+        pipeline, decision, request = self._pipeline, self._decision, self._request
+        assert decision is not None  # noqa: S101 - only a request that was routed is answered
+        assert request is not None  # noqa: S101
+        assert self._ticket is not None  # noqa: S101
+        now = pipeline.clock()
+        status = outcome.status
         if outcome.served and outcome.served != decision.pod.address:
             self._moved(outcome.served, now)
-        elif outcome.status is not None and outcome.status >= 500:
+        elif status is not None and status >= 500:
             # No pod computed it: none holds its prefix.
             _take_back(decision)
-        self._ticket.release(now)
-        if outcome.status is not None and outcome.status < 400:
+        if status is not None and status < 400:
             pipeline.store.observe_outcome(
                 self._ticket.pod.address,
                 ttft=outcome.ttft,
@@ -150,7 +189,8 @@ class Exchange:
                 tpot=outcome.tpot,
                 now=now,
             )
-        pipeline.metrics.ended(request.model, decision.pod.address, outcome, now - self._started)
+        seconds = (self._ended or now) - self._started
+        pipeline.metrics.ended(request.model, decision.pod.address, outcome, seconds)
 
     def _moved(self, address: str, now: float) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
@@ -206,7 +246,8 @@ class Exchange:
         self._request = request
         self._decision = decision
         self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
-        self._session.route(routing(destination(decision.pods), self._told(), pipeline.removed_headers))
+        self._key = pipeline.next_key()
+        self._session.route(routing(destination(decision.pods), self._told(), pipeline.removed_headers), key=self._key)
         pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
         pipeline.decisions.add(pipeline.wall_clock(), request, decision)
         if log.isEnabledFor(logging.DEBUG):

@@ -19,12 +19,16 @@ NO_MUTATION = Mutation()
 
 class RequestHeadersReply(msgspec.Struct, frozen=True):
     mutation: Mutation = NO_MUTATION
+    #: Put into dynamic metadata, to find the request again in the access log. Different for each request, so that it
+    #: is not part of the mutation, which is the same for many. Empty: none.
+    key: str = ""
 
 
 class RequestBodyReply(msgspec.Struct, frozen=True):
     mutation: Mutation = NO_MUTATION
     #: None leaves the body as it is.
     body: bytes | None = None
+    key: str = ""
 
 
 class RequestBodyChunk(msgspec.Struct, frozen=True):
@@ -38,6 +42,7 @@ class RequestTrailersReply(msgspec.Struct, frozen=True):
     #: As in `Mutation`. Not empty only where the decision is made at the trailers: a request of headers and trailers
     #: without a body, whose headers can no longer be changed.
     destination: str = ""
+    key: str = ""
 
 
 class ResponseHeadersReply(msgspec.Struct, frozen=True):

@@ -19,8 +19,11 @@ from extproc.config import GatewayConfig, Loaded
 from extproc.decisions import DecisionLog
 from extproc.endpoints_file import EndpointsFile
 from extproc.errors import GatewayError
+from extproc.events import LogEntry
+from extproc.ledger import Ledger
 from extproc.logs import set_up
 from extproc.metrics import Metrics
+from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
 from extproc.transport.grpcio import GrpcServer
 from scheduler.builder import build
@@ -29,13 +32,13 @@ from scheduler.pool.discovery.static import StaticDiscovery
 from scheduler.pool.discovery.union import UnionDiscovery
 from scheduler.pool.scrape import Scraper
 from scheduler.pool.store import PodStore
-from scheduler.registry import in_tree_registry
+from scheduler.registry import installed_registry
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
 
-#: How often readiness is looked at, seconds: a probe's own period is a second at the least.
-READINESS_INTERVAL = 0.05
+#: Seconds between looks at readiness and at outcomes that do not come: a probe's own period is a second at the least.
+TEND_INTERVAL = 0.05
 
 
 class StartError(GatewayError):
@@ -89,7 +92,7 @@ class Gateway:
         self._metrics = Metrics(self._rows)
         self._profile, warnings = build(
             config.scheduler_config(),
-            in_tree_registry(),
+            installed_registry(),
             observe=self._metrics.plugin,
             on_fault=self._plugin_fault,
             clock=time.perf_counter,
@@ -112,6 +115,7 @@ class Gateway:
             observer=self._metrics,
         )
         self._decisions = DecisionLog(config.debug.decisions)
+        self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
         self._admin = AdminServer(
             host=config.admin.host,
@@ -138,6 +142,7 @@ class Gateway:
             authenticator=authenticator,
             metrics=self._metrics,
             decisions=self._decisions,
+            ledger=self._ledger,
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
             identity_headers=config.identity_headers(),
@@ -148,6 +153,7 @@ class Gateway:
         return GrpcServer(
             pipeline.open,
             self._metrics,
+            self._log_entry,
             address=config.transport.address,
             max_body=config.listener.max_body_bytes,
             max_streams=config.transport.max_concurrent_streams,
@@ -186,7 +192,7 @@ class Gateway:
         await self._cleanup.enter_async_context(self._scraper)
         self._transport = transport
         self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
-        self._tasks.append(asyncio.create_task(self._announce(transport)))
+        self._tasks.append(asyncio.create_task(self._tend(transport)))
         # Every open surface, by name: this line is the first that an operator wants to see.
         log.info(
             "serving",
@@ -221,8 +227,11 @@ class Gateway:
             # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
             log.exception("endpoints file not written")
 
-    async def _announce(self, transport: GrpcServer) -> None:
-        """Tells gateways and the log when readiness changes."""
+    def _log_entry(self, entry: LogEntry) -> None:
+        self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
+
+    async def _tend(self, transport: GrpcServer) -> None:
+        """Looks after what only time changes: readiness, and outcomes that do not come."""
         told = False
         while True:
             ready = not self.not_ready()
@@ -230,7 +239,8 @@ class Gateway:
                 told = ready
                 await transport.set_ready(ready)
                 log.info("ready" if ready else "not ready", extra={} if ready else {"reason": self.not_ready()})
-            await asyncio.sleep(READINESS_INTERVAL)
+            self._ledger.expire(time.monotonic())
+            await asyncio.sleep(TEND_INTERVAL)
 
     def _pod_left(self, pod: Pod) -> None:
         self._profile.left(pod)

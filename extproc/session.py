@@ -191,20 +191,23 @@ class Session:
         self.request_state = RequestState.COLLECTING
         return None
 
-    def route(self, mutation: Mutation, body: bytes | None = None) -> None:
-        """The request goes on with `mutation`, and with `body` in place of its own where that is not None."""
+    def route(self, mutation: Mutation, body: bytes | None = None, *, key: str = "") -> None:
+        """The request goes on with `mutation`, and with `body` in place of its own where that is not None.
+
+        `key` finds it again in the access log.
+        """
         if self.request_state is not RequestState.DECIDING:
             raise LocalProtocolError(f"route() in state {self.request_state.name}")
         self.request_state = RequestState.DONE if self._end_seen else RequestState.ROUTED
         replies = self._replies
         if not self._head_held:
             if self._chunks:
-                replies.append(RequestBodyReply(mutation, body))
+                replies.append(RequestBodyReply(mutation, body, key))
             else:
-                replies.append(RequestTrailersReply(mutation.destination))
+                replies.append(RequestTrailersReply(mutation.destination, key))
             self._chunks = []
             return
-        replies.append(RequestHeadersReply(mutation))
+        replies.append(RequestHeadersReply(mutation, key))
         if self._config.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             if self._chunks or self._trailers:
                 self._echo(body if body is not None else b"".join(self._chunks))

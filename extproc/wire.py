@@ -17,15 +17,27 @@ from extproc._pb import (
     HeaderMap,
     HeaderMutation,
     HeadersResponse,
+    HTTPAccessLogEntry,
     ProcessingRequest,
     ProcessingResponse,
+    StreamAccessLogsMessage,
     Struct,
     TokenUsage,
     Value,
 )
 from extproc.errors import LocalProtocolError, RemoteProtocolError
 from extproc.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
-from extproc.headers import DESTINATION, DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE, Headers
+from extproc.headers import (
+    DESTINATION,
+    DESTINATION_NAMESPACE,
+    KEY,
+    OWN_NAMESPACE,
+    SERVED,
+    SUBSET,
+    SUBSET_NAMESPACE,
+    TOLD,
+    Headers,
+)
 from extproc.replies import Mutation, Reply
 
 #: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
@@ -42,6 +54,10 @@ MAX_CACHED_REPLY = 1024
 MAX_CACHED_TRAILERS = 16
 #: Two modes of six values and a flag.
 MAX_CACHED_CONFIGS = 6 * 6 * 2
+
+
+#: Characters of a request's key in the access log.
+KEY_LENGTH = 16
 
 
 def decode(data: bytes) -> Event:
@@ -209,6 +225,35 @@ def _python(value: Value) -> object:
             return None
 
 
+def decode_log(data: bytes) -> list[events.LogEntry]:
+    """The requests in a serialized `StreamAccessLogsMessage`.
+
+    Raises:
+        RemoteProtocolError: the bytes are no such message.
+    """
+    try:
+        message = StreamAccessLogsMessage.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError("not a StreamAccessLogsMessage") from error
+    return [_log_entry(entry) for entry in message.http_logs.log_entry]
+
+
+def _log_entry(entry: HTTPAccessLogEntry) -> events.LogEntry:
+    common, response = entry.common_properties, entry.response
+    own = common.metadata.filter_metadata.get(OWN_NAMESPACE)
+    key = None if own is None else own.fields.get(KEY)
+    lb = common.metadata.filter_metadata.get(DESTINATION_NAMESPACE)
+    served = None if lb is None else lb.fields.get(SERVED)
+    return events.LogEntry(
+        key="" if key is None else key.string_value,
+        status=response.response_code.value if response.HasField("response_code") else None,
+        served="" if served is None else served.string_value,
+        attempts=common.upstream_request_attempt_count,
+        details=response.response_code_details,
+        tags=dict(common.custom_tags),
+    )
+
+
 # To Envoy
 
 _OVERWRITE = HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
@@ -265,18 +310,27 @@ _request_body_replies = _Replies(lambda message: message.request_body)
 _response_headers_replies = _Replies(lambda message: message.response_headers)
 
 
+def _keyed(reply: bytes, key: str) -> bytes:
+    """A serialized reply with the request's key in its dynamic metadata.
+
+    Protobuf merges a message field that comes twice, so the part that differs for each request is put behind the one
+    that is kept.
+    """
+    return reply + _KEY_BEFORE + key.encode() if len(key) == KEY_LENGTH else reply
+
+
 def _request_headers_reply(reply: replies.RequestHeadersReply) -> bytes:
-    return _request_headers_replies[reply.mutation]
+    return _keyed(_request_headers_replies[reply.mutation], reply.key)
 
 
 def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
     if reply.body is None:
-        return _request_body_replies[reply.mutation]
+        return _keyed(_request_body_replies[reply.mutation], reply.key)
     message = ProcessingResponse()
     part = message.request_body
     _mutate(message, part, reply.mutation)
     _replace_body(part, reply.body)
-    return message.SerializeToString()
+    return _keyed(message.SerializeToString(), reply.key)
 
 
 def _replace_body(part: BodyResponse, body: bytes) -> None:
@@ -310,7 +364,7 @@ def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
     message.request_trailers.SetInParent()
     if reply.destination:
         _set_destination(message, reply.destination)
-    return message.SerializeToString()
+    return _keyed(message.SerializeToString(), reply.key)
 
 
 def _response_headers_reply(reply: replies.ResponseHeadersReply) -> bytes:
@@ -333,6 +387,7 @@ def _response_trailers_reply(reply: replies.ResponseTrailersReply) -> bytes:
 def _without_trailers(names: tuple[str, ...]) -> bytes:
     message = ProcessingResponse()
     message.response_trailers.SetInParent()
+    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[TOLD].bool_value = True
     if names:
         message.response_trailers.header_mutation.remove_headers.extend(names)
     return message.SerializeToString()
@@ -347,6 +402,15 @@ def _immediate_reply(reply: replies.ImmediateReply) -> bytes:
     answer.details = reply.details
     return message.SerializeToString()
 
+
+def _key_before() -> bytes:
+    message = ProcessingResponse()
+    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[KEY].string_value = "0" * KEY_LENGTH
+    return message.SerializeToString()[:-KEY_LENGTH]
+
+
+#: What comes before a key: its length is part of it, so all keys have one length.
+_KEY_BEFORE = _key_before()
 
 _RESPONSE_BODY_GOES_ON = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
 

@@ -20,9 +20,9 @@ AUTH_IS_OFF = "authentication is off: every request is let in"
 def validate_plugins(config: SchedulerConfig) -> Sequence[PluginConfigError]:
     """By the plugins that come with the scheduler, and those named as `module:attr`."""
     from scheduler.builder import validate
-    from scheduler.registry import in_tree_registry
+    from scheduler.registry import installed_registry
 
-    return validate(config, in_tree_registry())
+    return validate(config, installed_registry())
 
 
 def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:

@@ -31,9 +31,9 @@ def json_schema() -> dict[str, Any]:
 def _scheduler(config: GatewayConfig) -> dict[str, Any]:
     """The section with the plugins that take part, and the arguments that they have."""
     from scheduler.builder import DEFAULT_FILTERS, DEFAULT_SCORERS
-    from scheduler.registry import in_tree_registry
+    from scheduler.registry import installed_registry
 
-    registry = in_tree_registry()
+    registry = installed_registry()
     canonical = registry.canonical
     wanted = config.scheduler_config()
     off = {canonical(name) for name in wanted.filters_disabled}

@@ -11,6 +11,7 @@ from grpc_health.v1._async import HealthServicer
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
+from extproc.events import LogEntry
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD = "Process"
+LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+LOG_METHOD = "StreamAccessLogs"
 #: Names that a gateway may ask the health of (Endpoint Picker Protocol; "" is the whole server).
 LIVENESS = "liveness"
 READINESS = ("", "readiness", SERVICE)
@@ -35,10 +38,18 @@ class GrpcServer:
     """
 
     def __init__(
-        self, open_exchange: Callable[[], Exchange], metrics: Metrics, *, address: str, max_body: int, max_streams: int
+        self,
+        open_exchange: Callable[[], Exchange],
+        metrics: Metrics,
+        on_log_entry: Callable[[LogEntry], None],
+        *,
+        address: str,
+        max_body: int,
+        max_streams: int,
     ) -> None:
         self._open = open_exchange
         self._metrics = metrics
+        self._on_log_entry = on_log_entry
         self._address = address
         self._server = grpc.aio.server(
             options=[
@@ -53,7 +64,13 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         # Raw bytes in and out: `wire` is the one place that knows messages.
         handler = grpc.stream_stream_rpc_method_handler(self._process)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        log_handler = grpc.stream_unary_rpc_method_handler(self._access_log)
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),
+                grpc.method_handlers_generic_handler(LOG_SERVICE, {LOG_METHOD: log_handler}),
+            )
+        )
 
     async def start(self) -> str:
         """Binds and serves. Returns the address, with the port that was chosen.
@@ -115,3 +132,15 @@ class GrpcServer:
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         finally:
             exchange.close()
+
+    async def _access_log(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            try:
+                entries = wire.decode_log(message)
+            except RemoteProtocolError as error:
+                self._metrics.protocol_error()
+                log.warning("protocol error", extra={"detail": str(error)})
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "illegal access log message")
+            for entry in entries:
+                self._on_log_entry(entry)
+        return b""

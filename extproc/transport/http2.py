@@ -30,6 +30,8 @@ from extproc.transport.stream import MAX_FRAME, Link, Receiver, Stream
 #: The peer's windows are as large as can be, and topped up when half of one is used. What is held is bounded by limits
 #: that end one stream; a window that is full would stop all of them.
 TOP_UP: Final = 1 << 30
+#: The PING whose answer tells that the peer knows of the end.
+LEAVING: Final = b"leaving."
 
 _HEAD: Final = Struct(">HBBBL")  # length (16 and 8 bits), type, flags, stream
 
@@ -38,13 +40,13 @@ class Http2Connection:
     """The machine of one connection.
 
     Args:
-        accept: called with each new stream and its route, `PROCESS` or `HEALTH_CHECK`; gives the stream's receiver.
+        accept: called with each new stream that can be served and its route; gives the stream's receiver.
         max_streams: most streams at a time; more get REFUSED_STREAM, which says that nothing was done.
         max_message: most bytes of a message from the peer.
     """
 
     __slots__ = (
-        "_accept", "_decoder", "_fragments", "_greeted", "_last_id", "_last_served", "_link",
+        "_accept", "_decoder", "_fragments", "_greeted", "_last_id", "_last_served", "_leaving", "_link",
         "_max_streams", "_opening", "_partial", "_received", "_wanted", "fault",
     )  # fmt: skip
 
@@ -58,6 +60,7 @@ class Http2Connection:
         # The highest number that was used, and the highest that was served: the same until the connection drains.
         self._last_id = 0
         self._last_served = 0
+        self._leaving = False
         # Bytes of an incomplete frame, and how many make it complete.
         self._greeted = False
         self._partial = bytearray()
@@ -79,6 +82,11 @@ class Http2Connection:
     def closed(self) -> bool:
         """True: send what is to be sent, and close. Nothing more is taken."""
         return self._link.closed
+
+    @property
+    def draining(self) -> bool:
+        """True: no stream is taken any more."""
+        return self._link.draining
 
     @property
     def streams(self) -> int:
@@ -118,17 +126,18 @@ class Http2Connection:
         return data
 
     def drain(self) -> None:
-        """Takes no new streams; `closed` once the open ones have ended (section 6.8)."""
+        """Asks the peer for no more streams; `closed` once it knows, and the open ones have ended.
+
+        Section 6.8: requests that are on their way are still served. The answer to a PING tells that there are none.
+        """
         link = self._link
-        if link.closed or link.draining:
-            return
-        link.draining = True
-        link.out.append(frames.goaway(self._last_served, ErrorCode.NO_ERROR))
-        link.closed = not link.streams
+        if not link.closed and not self._leaving:
+            self._leaving = True
+            link.out += (frames.goaway(MAX_31_BITS, ErrorCode.NO_ERROR), frame(frames.PING, 0, 0, LEAVING))
 
     def abort(self) -> None:
         """Ends all streams, and so the connection."""
-        self.drain()
+        self._no_more_streams()
         for stream in list(self._link.streams.values()):
             stream.reset(ErrorCode.CANCEL)
 
@@ -275,17 +284,16 @@ class Http2Connection:
         self._last_served = stream_id
         route = self._decoder.route(block)
         half_closed = bool(flags & END_STREAM)
-        if route is Route.PROCESS or route is Route.HEALTH_CHECK:
-            stream = Stream(link, stream_id, link.initial_window, half_closed=half_closed)
-            link.streams[stream_id] = stream
-            stream.receiver = self._accept(stream, route)
-            if half_closed:
-                stream.end_of_messages()
+        if route is Route.UNKNOWN or route is Route.NOT_GRPC:
+            link.headers(stream_id, END_STREAM, _NO_SUCH_METHOD if route is Route.UNKNOWN else NOT_GRPC)
+            if not half_closed:
+                link.refuse(stream_id, ErrorCode.NO_ERROR)  # section 8.1: the rest of the request is not wanted
             return
-        answer = NOT_GRPC if route is Route.NOT_GRPC else _NO_SUCH_METHOD
-        link.headers(stream_id, END_STREAM, answer)
-        if not half_closed:
-            link.refuse(stream_id, ErrorCode.NO_ERROR)  # section 8.1: the rest of the request is not wanted
+        stream = Stream(link, stream_id, link.initial_window, half_closed=half_closed)
+        link.streams[stream_id] = stream
+        stream.receiver = self._accept(stream, route)
+        if half_closed:
+            stream.end_of_messages()
 
     def _trailers(self, flags: int, stream: Stream, block: bytes) -> None:
         self._decoder.trailers(block)
@@ -346,6 +354,8 @@ class Http2Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong size")
         if not flags & ACK:
             self._link.out.append(frame(frames.PING, ACK, 0, payload))
+        elif self._leaving and payload == LEAVING:
+            self._no_more_streams()
 
     def _goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         # Section 6.8
@@ -353,7 +363,7 @@ class Http2Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
-        self.drain()
+        self._no_more_streams()
 
     def _window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         # Sections 6.9 and 6.9.1
@@ -384,6 +394,13 @@ class Http2Connection:
                 pass
 
     # The end
+
+    def _no_more_streams(self) -> None:
+        link = self._link
+        if not link.closed and not link.draining:
+            link.draining = True
+            link.out.append(frames.goaway(self._last_served, ErrorCode.NO_ERROR))
+            link.closed = not link.streams
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
         """Section 5.4.1: ends the connection."""

@@ -20,12 +20,15 @@ MAX_KNOWN_BLOCK: Final = 1024
 
 SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD: Final = "Process"
+LOG_SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
+LOG_METHOD: Final = "StreamAccessLogs"
 
 
 class Route(Enum):
     """Where a request goes."""
 
     PROCESS = auto()
+    ACCESS_LOG = auto()
     HEALTH_CHECK = auto()
     #: A gRPC call of a method that is not served here.
     UNKNOWN = auto()
@@ -42,6 +45,7 @@ class MalformedRequest(Exception):
 
 _ROUTES: Final = {
     f"/{SERVICE}/{METHOD}".encode(): Route.PROCESS,
+    f"/{LOG_SERVICE}/{LOG_METHOD}".encode(): Route.ACCESS_LOG,
     b"/grpc.health.v1.Health/Check": Route.HEALTH_CHECK,
 }
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
@@ -110,7 +114,7 @@ class RequestDecoder:
         try:
             fields: Sequence[Field] = list(decoder.decode(block, raw=True))
         except HPACKError as error:
-            raise CompressionError(str(error)) from error
+            raise CompressionError("a header block cannot be decoded") from error
         # With a table of size 0, what a block says cannot depend on the blocks before it.
         self._stateless = decoder.max_allowed_table_size == 0
         return fields

@@ -51,7 +51,8 @@ class PrefixAffinity:
         if np.count_nonzero(affine) in (0, len(pods)):
             return everyone
         kept = affine
-        below: BoolArray = pods.derive((self, "below"), self._below)
+        # Not queueing, as far as is known.
+        below: BoolArray = ~(pods.waiting >= self._spill_at)
         if not below.all():
             free = affine & below
             if free.any():
@@ -62,10 +63,6 @@ class PrefixAffinity:
         if work[kept].min() - work[~affine].min() > self._patience:
             return everyone
         return kept
-
-    def _below(self, pods: Snapshot) -> BoolArray:
-        """Pods that do not queue, as far as is known."""
-        return ~(pods.waiting >= self._spill_at)
 
 
 def _everyone(pods: Snapshot) -> BoolArray:

@@ -117,7 +117,7 @@ async def test_a_killed_sidecar_cuts_no_stream_and_requests_go_on_without_it(run
     await running.stack.start_sidecar()
     assert (await running.chat("again")).status == 200
     assert await running.metric("infer_gateway_decision_seconds_count") == 1
-    assert await running.in_flight() == 0
+    await eventually(running.idle)
 
 
 async def test_a_killed_sidecar_with_auth_on_lets_nothing_pass_and_cuts_no_stream(
@@ -175,10 +175,7 @@ async def test_clients_that_leave_leave_no_count_behind(running: Gateway) -> Non
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    async def idle() -> bool:
-        return await running.in_flight() == 0
-
-    await eventually(idle)
+    await eventually(running.idle)
 
 
 @pytest.mark.parametrize("fault", ["500", "html", "huge", "hang"])
@@ -208,11 +205,13 @@ async def test_saturated_pods_are_429(tmp_path: Path) -> None:
     async with gateway(configuration(document, tmp_path), pods=1, speedup=1, engine={"max_num_seqs": 1}) as running:
         tasks = [asyncio.create_task(running.chat(f"{n}", max_tokens=1000)) for n in range(4)]
 
-        async def saturated() -> bool:
-            answer = await running.chat("one more", max_tokens=1)
-            return answer.status == 429 and answer.error() == "saturated" and answer.headers["retry-after"] == "1"
+        async def queued() -> bool:
+            (row,) = (await running.stack.debug("/debug/endpoints"))["endpoints"]
+            return bool(row["waiting"])
 
-        await eventually(saturated)
+        await eventually(queued)
+        answer = await running.chat("one more", max_tokens=1)
+        assert (answer.status, answer.error(), answer.headers["retry-after"]) == (429, "saturated", "1")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

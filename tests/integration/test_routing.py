@@ -143,10 +143,7 @@ async def test_bad_bodies_are_told_so_and_disturb_nobody(running: Gateway, body:
 async def test_nothing_stays_in_flight(running: Gateway) -> None:
     await asyncio.gather(*[running.chat(f"{n}", stream=n % 2 == 0) for n in range(30)])
 
-    async def idle() -> bool:
-        return await running.in_flight() == 0
-
-    await eventually(idle)
+    await eventually(running.idle)
 
 
 async def test_1300_streams_at_once_all_answer(running: Gateway) -> None:

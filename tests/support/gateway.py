@@ -110,6 +110,10 @@ class Gateway:
         rows = (await self.stack.debug("/debug/endpoints"))["endpoints"]
         return sum(row["in_flight"] for row in rows)
 
+    async def idle(self) -> bool:
+        """Whether no request is counted as in flight: its end is told a moment after its client has its answer."""
+        return await self.in_flight() == 0
+
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
     """Waits for a condition that another process brings about."""

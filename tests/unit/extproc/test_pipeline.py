@@ -20,7 +20,9 @@ from extproc.events import (
     TokenUsage,
 )
 from extproc.headers import Headers
+from extproc.ledger import PATIENCE, Ledger
 from extproc.metrics import Metrics
+from extproc.outcomes import Outcome
 from extproc.pipeline import Exchange, Pipeline
 from extproc.replies import ImmediateReply, RequestBodyReply, RequestHeadersReply
 from scheduler.builder import build
@@ -61,12 +63,14 @@ class World:
         self.store.set_pods(PODS, self.now)
         self.metrics = Metrics(list)
         self.decisions = DecisionLog(10)
+        self.ledger = Ledger()
         self.pipeline = Pipeline(
             profile=self.profile,
             store=self.store,
             authenticator=authenticator,
             metrics=self.metrics,
             decisions=self.decisions,
+            ledger=self.ledger,
             max_body=1 << 20,
             forward_token=False,
             identity_headers=identity_headers or {},
@@ -292,6 +296,31 @@ def test_a_failed_request_takes_its_prefix_back() -> None:
     exchange.close()
     plugin = world.profile.plugins["prefix-cache"]
     assert plugin.index.entries == 0
+
+
+def test_an_outcome_that_comes_with_the_access_log() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    exchange.close()
+    assert world.in_flight() == [0, 0]
+    assert len(world.ledger) == 1
+    world.now += 0.05
+    world.ledger.arrived(exchange._key, Outcome(status=200, served=other, attempts=2), world.now)
+    assert len(world.ledger) == 0
+    assert routed(world)[1] == other
+    assert f'infer_gateway_requests_total{{model="m",pod="{other}",status="200"}} 1.0' in world.page()
+
+
+def test_an_outcome_that_never_comes() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    exchange.close()
+    world.now += PATIENCE
+    world.ledger.expire(world.now)
+    assert f'infer_gateway_requests_total{{model="other",pod="{picked}",status="unknown"}} 1.0' in world.page()
+    # Nobody said that it failed, so the pod is still taken to hold the prefix.
+    assert routed(world)[1] == picked
 
 
 def test_illegal_events_are_for_the_transport() -> None:

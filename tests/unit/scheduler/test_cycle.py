@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.plugins import Faults, Keeps, Prepares, Records, Scores, broken
 from support.snapshots import P, address, fleets, request, snapshot
 
-from scheduler.cycle import MAX_PODS, SMALL, schedule
+from scheduler.cycle import MAX_PODS, SMALL, record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.profile import BadAnswer, Profile
 from scheduler.types import Decision, Snapshot
@@ -279,3 +279,12 @@ class TestRecord:
         decision = decide(Profile(plugins={"a": records}), snapshot(P()), record=False)
         assert records.pods == []
         assert decision.undo == ()
+
+    def test_another_pod_got_it_in_the_end(self) -> None:
+        records, prepares, pods = Records(), Prepares(None), snapshot(P(), P())
+        profile = Profile(plugins={"p": prepares, "r": records})
+        (undo,) = record_at(profile, request(), pods, pods.pods[1], now=0.0, rng=Random(1))
+        assert prepares.seen is pods
+        assert records.pods == [address(1)]
+        undo()
+        assert records.pods == []

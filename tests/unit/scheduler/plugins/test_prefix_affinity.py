@@ -52,3 +52,10 @@ def test_without_a_match_nothing_is_filtered() -> None:
 
 def test_it_needs_the_index() -> None:
     assert PrefixAffinity.needs == ("prefix-cache",)
+
+
+def test_a_queue_is_seen_when_it_comes() -> None:
+    pods = snapshot(P(0), P(0))
+    assert PLUGIN.keep(REQUEST, pods, cycle([1.0, 0.0])).tolist() == [True, False]
+    pods.waiting[0] = 1
+    assert PLUGIN.keep(REQUEST, pods, cycle([1.0, 0.0])).tolist() == [False, True]

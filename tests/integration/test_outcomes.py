@@ -1,0 +1,137 @@
+"""How requests ended, as the sidecar knows it: from Envoy's own filters and its access log, never from an answer's bytes."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+from support.gateway import MODEL, Gateway, configuration, eventually, gateway
+
+from modelsim.server import Faults
+
+pytestmark = pytest.mark.integration
+
+FIRST, EACH, TOKENS = 0.1, 0.02, 6
+
+
+@pytest_asyncio.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway(configuration("{}", tmp_path)) as one:
+        yield one
+
+
+async def samples(running: Gateway) -> dict[tuple[str, ...], float]:
+    async with running.client.get(f"http://{running.stack.admin}/metrics") as response:
+        page = await response.text()
+    return {
+        (sample.name.removeprefix("infer_gateway_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+async def ended(running: Gateway, count: int) -> dict[tuple[str, ...], float]:
+    """The samples once `count` requests have ended, in whatever way."""
+    got: dict[tuple[str, ...], float] = {}
+
+    async def all_ended() -> bool:
+        got.update(await samples(running))
+        return sum(value for key, value in got.items() if key[0] == "requests_total") == count
+
+    await eventually(all_ended)
+    return got
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": TOKENS}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [{"role": "user", "content": "Hi"}],
+                "max_tokens": TOKENS,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            },
+        ),
+        ("/v1/completions", {"prompt": "Hi", "max_tokens": TOKENS}),
+    ],
+    ids=["chat", "chat-stream", "completion"],
+)
+async def test_tokens_are_exact_and_ttft_is_true(running: Gateway, path: str, body: dict[str, object]) -> None:
+    for replica in running.fleet.replicas:
+        replica.faults = Faults(first_token_delay=FIRST, token_delay=EACH)
+    answer = await running.request("POST", path, json={"model": MODEL, **body})
+    assert answer.status == 200
+    got = await ended(running, 1)
+    assert got["tokens_total", "completion", MODEL] == TOKENS
+    assert got["time_to_first_token_seconds_count", MODEL] == 1
+    # A unary answer's first byte is its last token's.
+    waits = FIRST if body.get("stream") else FIRST + EACH * (TOKENS - 1)
+    assert waits <= got["time_to_first_token_seconds_sum", MODEL] < waits + 0.05
+
+
+async def test_a_stream_that_was_not_asked_for_usage_has_unknown_tokens(running: Gateway) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "stream": True}
+    assert (await running.request("POST", "/v1/chat/completions", json=body)).status == 200
+    got = await ended(running, 1)
+    assert not [key for key in got if key[0] == "tokens_total"]
+    assert got["time_to_first_token_seconds_count", MODEL] == 1
+
+
+async def test_failures_are_known(running: Gateway) -> None:
+    for replica in running.fleet.replicas:
+        replica.faults = Faults(error_rate=1, status=500)
+    assert (await running.chat()).status == 500
+    got = await ended(running, 1)
+    (key,) = [key for key in got if key[0] == "requests_total"]
+    assert "500" in key
+
+
+async def test_a_retry_counts_where_it_was_answered(running: Gateway) -> None:
+    prompt = "A prompt that two requests share. " * 20
+    first = await running.chat(prompt)
+    await ended(running, 1)
+    home = next(n for n, replica in enumerate(running.fleet.replicas) if replica.name == first.pod)
+    running.fleet.replicas[home].faults = Faults(error_rate=1, status=503)
+    second = await running.chat(prompt)
+    assert second.status == 200
+    assert second.pod != first.pod
+    got = await ended(running, 2)
+    assert got["fallbacks_total",] == 1
+    assert got["retries_total",] >= 1
+    # The prefix went along: once the first pod is well again, the second is still its home as much as the first.
+    decisions = (await running.stack.debug("/debug/decisions?limit=1"))["decisions"]
+    assert decisions[0]["prefix_match"] > 0.5
+
+
+async def test_after_1000_mixed_requests_nothing_is_in_flight(running: Gateway) -> None:
+    rng = random.Random(7)
+    for replica in running.fleet.replicas:
+        replica.faults = Faults(error_rate=0.1, status=503)
+
+    async def one(number: int) -> None:
+        task = asyncio.create_task(running.chat(f"{number}", stream=number % 2 == 0, max_tokens=rng.randint(1, 12)))
+        if number % 5 == 0:
+            await asyncio.wait([task], timeout=rng.random() * 0.05)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    limit = asyncio.Semaphore(50)
+
+    async def limited(number: int) -> None:
+        async with limit:
+            await one(number)
+            if number == 400:
+                await running.fleet.kill(1)
+            if number == 700:
+                await running.fleet.restart(1)
+
+    await asyncio.gather(*[limited(number) for number in range(1000)])
+    await eventually(running.idle, within=1.0)
+    rows = (await running.stack.debug("/debug/endpoints"))["endpoints"]
+    assert [row["in_flight_tokens"] for row in rows] == [0, 0, 0]
