@@ -1,8 +1,8 @@
 import pytest
 
-from extproc.events import ResponseHeaders, ResponseTrailers, TokenUsage
+from extproc.events import LogEntry, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import Headers
-from extproc.outcomes import STREAM_TRAILER, TTFT_TRAILER, UNKNOWN, Outcome, from_headers, from_trailers
+from extproc.outcomes import STREAM_TRAILER, TTFT_TRAILER, UNKNOWN, Outcome, from_headers, from_log, from_trailers
 
 ATTRIBUTES = {
     "response.code": 200.0,
@@ -48,3 +48,13 @@ def test_trailers_add_to_what_the_headers_said() -> None:
 @pytest.mark.parametrize("status", [b"", b"abc", b"\xff"])
 def test_a_strange_status_is_unknown(status: bytes) -> None:
     assert from_headers(ResponseHeaders(Headers([(":status", status)]))).status is None
+
+
+def test_the_access_log_tells_of_failures() -> None:
+    tags = {TTFT_TRAILER: "51030", STREAM_TRAILER: "-"}
+    entry = LogEntry(key="k", status=503, served="10.0.0.2:80", attempts=2, details="via_upstream", tags=tags)
+    assert from_log(entry) == Outcome(
+        status=503, served="10.0.0.2:80", attempts=2, ttft=0.05103, details="via_upstream"
+    )
+    # No answer was ever sent: the client left.
+    assert from_log(LogEntry(key="k", status=0)) == UNKNOWN

@@ -1,16 +1,25 @@
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc import wire
-from extproc._pb import HeaderMap, ProcessingRequest, ProcessingResponse, TokenUsage
+from extproc._pb import (
+    HeaderMap,
+    HTTPAccessLogEntry,
+    ProcessingRequest,
+    ProcessingResponse,
+    StreamAccessLogsMessage,
+    TokenUsage,
+)
 from extproc.errors import LocalProtocolError, RemoteProtocolError
 from extproc.events import (
     NO_ATTRIBUTES,
     BodyMode,
     Event,
+    LogEntry,
     ProtocolConfig,
     RequestBody,
     RequestHeaders,
@@ -523,3 +532,56 @@ def test_immediate_reply():
 def test_reply_that_no_message_can_hold(reply):
     with pytest.raises(LocalProtocolError, match=f"{type(reply).__name__} cannot be sent"):
         wire.encode(reply)
+
+
+class TestAccessLog:
+    def entry(self, message: StreamAccessLogsMessage) -> HTTPAccessLogEntry:
+        return message.http_logs.log_entry.add()
+
+    def test_everything_that_is_told(self) -> None:
+        message = StreamAccessLogsMessage()
+        entry = self.entry(message)
+        common = entry.common_properties
+        common.metadata.filter_metadata["infer-gateway"].fields["key"].string_value = "00000000000000ff"
+        common.metadata.filter_metadata["envoy.lb"].fields[SERVED].string_value = "10.0.0.2:80"
+        common.upstream_request_attempt_count = 2
+        common.custom_tags["x-gateway-timing-ttft-us"] = "51030"
+        entry.response.response_code.value = 503
+        entry.response.response_code_details = "via_upstream"
+        assert wire.decode_log(message.SerializeToString()) == [
+            LogEntry(
+                key="00000000000000ff",
+                status=503,
+                served="10.0.0.2:80",
+                attempts=2,
+                details="via_upstream",
+                tags={"x-gateway-timing-ttft-us": "51030"},
+            )
+        ]
+
+    def test_nothing_that_is_told(self) -> None:
+        message = StreamAccessLogsMessage()
+        self.entry(message)
+        assert wire.decode_log(message.SerializeToString()) == [LogEntry(key="")]
+        assert wire.decode_log(b"") == []
+
+    def test_garbage(self) -> None:
+        with pytest.raises(RemoteProtocolError):
+            wire.decode_log(b"\xff")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        RequestHeadersReply(Mutation(destination="a:1")),
+        RequestBodyReply(Mutation(destination="a:1")),
+        RequestBodyReply(Mutation(destination="a:1"), b"body"),
+        RequestTrailersReply("a:1"),
+    ],
+)
+def test_a_key_is_added_and_changes_nothing_else(reply: Any) -> None:
+    plain = ProcessingResponse.FromString(wire.encode(reply))
+    keyed = ProcessingResponse.FromString(wire.encode(msgspec.structs.replace(reply, key="00000000000000ff")))
+    own = keyed.dynamic_metadata.fields.pop("infer-gateway")
+    assert own.struct_value.fields["key"].string_value == "00000000000000ff"
+    assert keyed == plain
