@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
+from extproc.answers import AnswerWatch
 from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
@@ -19,8 +20,8 @@ from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_I
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
 from extproc.mutation import destination, routing
-from extproc.outcomes import UNKNOWN, Outcome, from_headers, from_trailers
-from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.outcomes import UNKNOWN, Outcome
+from extproc.parsers import Api, ParsedRequest, is_model_api, parse
 from extproc.replies import Reply
 from extproc.session import HeadReady, RequestReady, Session
 from scheduler.cycle import record_at, schedule
@@ -93,12 +94,12 @@ class Exchange:
         "_head",
         "_identity",
         "_key",
-        "_outcome",
         "_pipeline",
         "_request",
         "_session",
         "_started",
         "_ticket",
+        "_watch",
         "pending",
     )  # fmt: skip
 
@@ -111,7 +112,7 @@ class Exchange:
         self._request: Request | None = None
         self._decision: Decision | None = None
         self._ticket: Ticket | None = None
-        self._outcome = UNKNOWN
+        self._watch: AnswerWatch | None = None
         self._closed = False
         self._ended = 0.0
         self._key = ""
@@ -159,9 +160,10 @@ class Exchange:
         if decision is None or request is None or self._ticket is None:
             return
         now = pipeline.clock()
-        if self._outcome.status is not None:
+        outcome = UNKNOWN if self._watch is None else self._watch.outcome
+        if outcome.status is not None:
             # Before the release: the count that goes is then that of the pod that served.
-            self._learn(self._outcome)
+            self._learn(outcome)
             self._ticket.release(now)
             return
         self._ticket.release(now)
@@ -246,6 +248,7 @@ class Exchange:
         self._request = request
         self._decision = decision
         self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
+        self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
         self._key = pipeline.next_key()
         self._session.route(routing(destination(decision.pods), self._told(), pipeline.removed_headers), key=self._key)
         pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
@@ -291,10 +294,15 @@ class Exchange:
         return None
 
     def _observe(self, action: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
-        if type(action) is ResponseTrailers:
-            self._outcome = from_trailers(action, self._outcome)
-        elif type(action) is ResponseHeaders:
-            self._outcome = from_headers(action)
+        watch = self._watch
+        if watch is None:
+            return  # Envoy answers by itself, before there was a pick
+        if isinstance(action, ResponseTrailers):
+            watch.trailers(action, self._pipeline.clock())
+        elif isinstance(action, ResponseHeaders):
+            watch.headers(action)
+        else:
+            watch.body(action, self._pipeline.clock())
 
     def _refuse(self, refusal: Refusal) -> None:
         self._session.reject(refusal)

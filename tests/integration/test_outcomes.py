@@ -1,4 +1,4 @@
-"""How requests ended, as the sidecar knows it: from Envoy's own filters and its access log, never from an answer's bytes."""
+"""How requests ended, as the sidecar knows it: one suite over our own Envoy, whose filters tell, and a foreign gateway."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.gateway import MODEL, Gateway, configuration, eventually, gateway
 
@@ -17,9 +18,32 @@ pytestmark = pytest.mark.integration
 FIRST, EACH, TOKENS = 0.1, 0.02, 6
 
 
-@pytest_asyncio.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway(configuration("{}", tmp_path)) as one:
+def full_duplex(bootstrap: str) -> str:
+    """The bootstrap of a gateway that shows everything and keeps nothing, as conformant ones do, and has no filters of ours."""
+    document = yaml.safe_load(bootstrap)
+    manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"] = [
+        one for one in manager["http_filters"] if not one["name"].endswith(("header_mutation", "ai_protocol_manager"))
+    ]
+    del manager["access_log"]
+    processor = manager["http_filters"][0]["typed_config"]
+    # Envoy: failure_mode_allow cannot be had with bodies that it does not keep.
+    processor["failure_mode_allow"] = False
+    processor["processing_mode"] = {
+        "request_header_mode": "SEND",
+        "request_body_mode": "FULL_DUPLEX_STREAMED",
+        "request_trailer_mode": "SEND",
+        "response_header_mode": "SEND",
+        "response_body_mode": "FULL_DUPLEX_STREAMED",
+        "response_trailer_mode": "SEND",
+    }
+    return yaml.safe_dump(document)
+
+
+@pytest_asyncio.fixture(params=["ours", "full-duplex"])
+async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
+    transform = {"ours": str, "full-duplex": full_duplex}[request.param]
+    async with gateway(configuration("{}", tmp_path), envoy_transform=transform) as one:
         yield one
 
 
