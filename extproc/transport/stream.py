@@ -238,6 +238,7 @@ class Stream:
         link = self._link
         del link.streams[self.id]
         self.closed = True
+        self._paused = True  # `send` may have ended it, in the middle of a piece with more messages
         if self._buffer is not None:
             link.held -= len(self._buffer)
             self._buffer = None
