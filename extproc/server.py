@@ -25,7 +25,7 @@ from extproc.logs import set_up
 from extproc.metrics import Metrics
 from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
-from extproc.transport.grpcio import GrpcServer
+from extproc.transport import Transport
 from scheduler.builder import build
 from scheduler.pool.discovery.dns import DnsDiscovery, Target
 from scheduler.pool.discovery.static import StaticDiscovery
@@ -82,6 +82,17 @@ async def _serve(loaded: Loaded) -> None:
         await gateway.stop()
 
 
+def _transport(config: GatewayConfig) -> type[Transport]:
+    # The other one is not imported: grpc brings threads and 20 MB of its own.
+    if config.transport.lean:
+        from extproc.transport.sidecar import SidecarServer
+
+        return SidecarServer
+    from extproc.transport.grpcio import GrpcServer
+
+    return GrpcServer
+
+
 class Gateway:
     """The sidecar: start it, stop it."""
 
@@ -126,7 +137,7 @@ class Gateway:
             decisions=self._decisions,
         )
         self._key_sources: tuple[JwksSource, ...] = ()
-        self._transport: GrpcServer | None = None
+        self._transport: Transport | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._cleanup = contextlib.AsyncExitStack()
         self._draining = False
@@ -134,7 +145,7 @@ class Gateway:
     def _rows(self) -> list[dict[str, Any]]:
         return self._store.statistics(time.monotonic())
 
-    def _build_transport(self, authenticator: Authenticator | None) -> GrpcServer:
+    def _build_transport(self, authenticator: Authenticator | None) -> Transport:
         config = self._config
         pipeline = Pipeline(
             profile=self._profile,
@@ -150,7 +161,8 @@ class Gateway:
             wall_clock=time.time,
             rng=random.Random(),  # noqa: S311 - ties between pods are no secret
         )
-        return GrpcServer(
+        server = _transport(config)
+        return server(
             pipeline.open,
             self._metrics,
             self._log_entry,
@@ -230,7 +242,7 @@ class Gateway:
     def _log_entry(self, entry: LogEntry) -> None:
         self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
 
-    async def _tend(self, transport: GrpcServer) -> None:
+    async def _tend(self, transport: Transport) -> None:
         """Looks after what only time changes: readiness, and outcomes that do not come."""
         told = False
         while True:

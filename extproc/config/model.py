@@ -247,8 +247,10 @@ class TransportConfig(Section):
     address: fields.TransportAddress = Field(
         default="unix:///var/run/infer-gateway/extproc.sock", description="unix:///absolute/path, or host:port."
     )
-    mode: Literal["grpcio"] = Field(
-        default="grpcio", description="Server in use. grpcio serves any Envoy-based gateway."
+    mode: Literal["auto", "sidecar", "grpcio"] = Field(
+        default="auto",
+        description="Server in use. sidecar: lean, for one Envoy on a Unix socket. grpcio: for any gateway."
+        " auto: sidecar on a Unix socket, else grpcio.",
     )
     drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
         default=30.0, description="How long requests in flight may go on after SIGTERM."
@@ -256,6 +258,11 @@ class TransportConfig(Section):
     max_concurrent_streams: int = Field(
         default=100_000, ge=1, le=2**31 - 1, description="Most ext_proc streams (requests) on one connection."
     )
+
+    @property
+    def lean(self) -> bool:
+        """Whether the sidecar's own server is used."""
+        return self.mode == "sidecar" or (self.mode == "auto" and self.address.startswith("unix:"))
 
 
 class AdminConfig(Section):

@@ -14,21 +14,11 @@ from extproc.errors import RemoteProtocolError
 from extproc.events import LogEntry
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange
+from extproc.transport.health import LIVENESS, READINESS
+from extproc.transport.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
+from extproc.transport.unix_socket import UNIX
 
 log = logging.getLogger(__name__)
-
-SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-METHOD = "Process"
-LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
-LOG_METHOD = "StreamAccessLogs"
-#: Names that a gateway may ask the health of (Endpoint Picker Protocol; "" is the whole server).
-LIVENESS = "liveness"
-READINESS = ("", "readiness", SERVICE)
-
-UNIX = "unix://"
-
-#: Room in a gRPC message beside the body: headers (Envoy takes up to 60 KiB of them), metadata, framing.
-MESSAGE_OVERHEAD = 256 * 1024
 
 
 class GrpcServer:
@@ -50,6 +40,7 @@ class GrpcServer:
         self._open = open_exchange
         self._metrics = metrics
         self._on_log_entry = on_log_entry
+        self._log_calls: set[asyncio.Task[object]] = set()
         self._address = address
         self._server = grpc.aio.server(
             options=[
@@ -106,7 +97,12 @@ class GrpcServer:
             await self._health.set(service, status)
 
     async def stop(self, grace: float) -> None:
-        """Takes no new streams, gives the open ones `grace` seconds, then cuts them."""
+        """Takes no new streams, gives the open ones `grace` seconds, then cuts them.
+
+        Access log streams never end by themselves, and nothing in them is worth waiting for: Envoy opens them again.
+        """
+        for call in self._log_calls:
+            call.cancel()
         await self._server.stop(grace)
 
     async def _process(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
@@ -116,7 +112,7 @@ class GrpcServer:
                 replies = exchange.handle(wire.decode(message))
                 while exchange.pending is not None:
                     await exchange.pending.wait()
-                    replies = exchange.resume()
+                    replies += exchange.resume()
                 for reply in replies:
                     await context.write(wire.encode(reply))
         except RemoteProtocolError as error:
@@ -134,6 +130,10 @@ class GrpcServer:
             exchange.close()
 
     async def _access_log(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        call = asyncio.current_task()
+        assert call is not None  # noqa: S101 - this is one
+        self._log_calls.add(call)
+        call.add_done_callback(self._log_calls.discard)
         while (message := await context.read()) is not grpc.aio.EOF:
             try:
                 entries = wire.decode_log(message)

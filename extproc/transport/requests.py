@@ -18,6 +18,9 @@ MAX_HEADER_BLOCK: Final = 64 * 1024
 MAX_KNOWN: Final = 16
 MAX_KNOWN_BLOCK: Final = 1024
 
+#: Room in a message beside the body: headers (Envoy takes up to 60 KiB of them), metadata, framing.
+MESSAGE_OVERHEAD: Final = 256 * 1024
+
 SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 METHOD: Final = "Process"
 LOG_SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"

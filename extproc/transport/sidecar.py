@@ -20,16 +20,12 @@ from extproc.pipeline import Exchange
 from extproc.transport.grpc_status import Status
 from extproc.transport.health import Health
 from extproc.transport.http2 import Http2Connection
-from extproc.transport.requests import Route
+from extproc.transport.requests import MESSAGE_OVERHEAD, Route
 from extproc.transport.stream import Receiver, Stream
-from extproc.transport.unix_socket import UnixListener
+from extproc.transport.unix_socket import UNIX, UnixListener
 
 log = logging.getLogger(__name__)
 
-UNIX = "unix://"
-
-#: Room in a message beside the body: headers (Envoy takes up to 60 KiB of them), metadata, framing.
-MESSAGE_OVERHEAD = 256 * 1024
 #: Most connections. Envoy makes one per worker thread, and in a change of configuration twice that, for a moment.
 MAX_CONNECTIONS = 1024
 #: Seconds that a peer has, when everything ends, to take what was said last.

@@ -14,6 +14,8 @@ from pathlib import Path
 #: Connections that wait to be accepted: a gateway's worker threads, which all connect at once after a restart.
 BACKLOG = 128
 
+UNIX = "unix://"
+
 
 class UnixListener:
     """Bound to `path` and listening from the start. Nobody but this user (and root) may connect.

@@ -44,9 +44,9 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
-@pytest_asyncio.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway(configuration("{}", tmp_path)) as one:
+@pytest_asyncio.fixture(params=["sidecar", "grpcio"])
+async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway(configuration(f"transport: {{mode: {request.param}}}", tmp_path)) as one:
         yield one
 
 

@@ -40,10 +40,19 @@ def full_duplex(bootstrap: str) -> str:
     return yaml.safe_dump(document)
 
 
-@pytest_asyncio.fixture(params=["ours", "full-duplex"])
+#: How Envoy is set up, and which server answers it.
+FORMS = {
+    "ours, lean": (str, "sidecar"),
+    "ours, grpc.aio": (str, "grpcio"),
+    "full-duplex, lean": (full_duplex, "sidecar"),
+    "full-duplex, grpc.aio": (full_duplex, "grpcio"),
+}
+
+
+@pytest_asyncio.fixture(params=FORMS)
 async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
-    transform = {"ours": str, "full-duplex": full_duplex}[request.param]
-    async with gateway(configuration("{}", tmp_path), envoy_transform=transform) as one:
+    transform, mode = FORMS[request.param]
+    async with gateway(configuration(f"transport: {{mode: {mode}}}", tmp_path), envoy_transform=transform) as one:
         yield one
 
 

@@ -199,3 +199,9 @@ def test_a_gateway_without_pods_is_doubtful() -> None:
     assert ("endpoints",) in paths({})
     assert ("endpoints",) not in paths({"endpoints": {"static": ["10.0.0.1:80"]}})
     assert ("endpoints",) not in paths({"endpoints": {"dns": [{"name": "a", "port": 1}]}})
+
+
+def test_the_lean_server_takes_no_tcp() -> None:
+    (text,) = found({"transport": {"mode": "sidecar", "address": "127.0.0.1:9002"}})
+    assert text.startswith("transport.mode: the sidecar's own server takes a Unix socket only")
+    assert found({"transport": {"mode": "sidecar", "address": "unix:///run/x.sock"}}) == []

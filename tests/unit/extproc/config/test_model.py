@@ -50,7 +50,7 @@ def test_defaults() -> None:
     )
     transport = default.transport
     assert transport.address == "unix:///var/run/infer-gateway/extproc.sock"
-    assert (transport.mode, transport.drain_timeout, transport.max_concurrent_streams) == ("grpcio", 30.0, 100000)
+    assert (transport.mode, transport.drain_timeout, transport.max_concurrent_streams) == ("auto", 30.0, 100000)
     assert (default.admin.host, default.admin.port) == ("127.0.0.1", 9090)
     envoy = default.envoy
     assert envoy.admin_socket == "/var/run/infer-gateway/envoy-admin.sock"
@@ -198,3 +198,16 @@ def test_other_pods_in_their_place() -> None:
     assert isinstance(changed, EndpointsConfig)
     with pytest.raises(ValidationError):
         endpoints.with_static(["vllm:80"])
+
+
+@pytest.mark.parametrize(
+    ("transport", "lean"),
+    [
+        ({}, True),
+        ({"mode": "grpcio"}, False),
+        ({"address": "127.0.0.1:9002"}, False),
+        ({"mode": "sidecar"}, True),
+    ],
+)
+def test_the_lean_server_is_for_unix_sockets(transport: dict[str, str], lean: bool) -> None:
+    assert config(transport=transport).transport.lean is lean
