@@ -40,6 +40,10 @@ class GrpcServer:
         self._open = open_exchange
         self._metrics = metrics
         self._on_log_entry = on_log_entry
+        self._open_calls = 0
+        #: Set while no stream is open.
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._log_calls: set[asyncio.Task[object]] = set()
         self._address = address
         self._server = grpc.aio.server(
@@ -103,10 +107,19 @@ class GrpcServer:
         """
         for call in self._log_calls:
             call.cancel()
-        await self._server.stop(grace)
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        idle = asyncio.ensure_future(self._idle.wait())
+        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        if not stopping.done():
+            # grpc.aio may hold a call that came with the stop and that it never hands out: it would wait out the grace.
+            await self._server.stop(None)
+        await stopping
 
     async def _process(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
         exchange = self._open()
+        self._open_calls += 1
+        self._idle.clear()
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
                 replies = exchange.handle(wire.decode(message))
@@ -128,6 +141,9 @@ class GrpcServer:
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         finally:
             exchange.close()
+            self._open_calls -= 1
+            if not self._open_calls:
+                self._idle.set()
 
     async def _access_log(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         call = asyncio.current_task()
