@@ -8,11 +8,11 @@ from pathlib import Path
 from string import Template
 
 from extproc.config import GatewayConfig
-from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DESTINATION, SERVED, SUBSET
+from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DESTINATION
 from extproc.session import OWN_TRAILER_PREFIX
 
-#: Headers through which the gateway speaks, with Envoy or with model servers. From a client they mean nothing.
-OWN_HEADERS = (DESTINATION, SERVED, SUBSET)
+#: Families of headers through which the gateway speaks, with Envoy or with model servers. From a client they mean nothing.
+OWN_PREFIXES = (DESTINATION, OWN_TRAILER_PREFIX)
 #: Headers that the sidecar's answers carry.
 _ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate")
 
@@ -39,10 +39,11 @@ def render(config: GatewayConfig) -> str:
         "connect_timeout": _seconds(config.envoy.connect_timeout),
         "retries": config.envoy.retries,
         "max_body_bytes": config.listener.max_body_bytes,
-        "stripped_headers": _removals((*OWN_HEADERS, *identity)),
+        "stripped_headers": _removals(identity, OWN_PREFIXES),
         "mutable_headers": "|".join([*mutable, re.escape(OWN_TRAILER_PREFIX) + ".*"]),
         "guard_disabled": json.dumps(config.auth_policy() is None),
-        "outcome_trailers_disabled": json.dumps(False),
+        "outcome_trailers_disabled": json.dumps(config.envoy.outcomes != "trailers"),
+        "outcome_log_disabled": json.dumps(config.envoy.outcomes != "access-log"),
         "sidecar_address": json.dumps(_address(config.transport.address)),
         "endpoints_file": config.envoy.endpoints_file,
     }
@@ -56,8 +57,9 @@ def _escaped(value: object) -> object:
     return value
 
 
-def _removals(names: Iterable[str]) -> str:
-    return json.dumps([{"remove": name} for name in names])
+def _removals(names: Iterable[str], prefixes: Iterable[str]) -> str:
+    families = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in prefixes]
+    return json.dumps([*families, *({"remove": name} for name in names)])
 
 
 def _seconds(value: float) -> str:

@@ -91,6 +91,7 @@ class LogEntry(msgspec.Struct, frozen=True):
     attempts: int = 0
     #: `%RESPONSE_CODE_DETAILS%`.
     details: str = ""
+    usage: TokenUsage = TokenUsage()
     #: The timings of envoy/gateway.yaml, as its trailers have them.
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 

@@ -14,6 +14,8 @@ SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 #: Dynamic metadata of this gateway's own: the key by which a request is found again in Envoy's access log, and whether
 #: its outcome was told on its own stream already (envoy/gateway.yaml logs those only for which it was not).
 OWN_NAMESPACE = "infer-gateway"
+#: Where Envoy's stable filters put the counts of an answer (envoy/gateway.yaml).
+USAGE_NAMESPACE = "infer-gateway.usage"
 KEY = "key"
 TOLD = "told"
 

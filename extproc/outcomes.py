@@ -80,6 +80,7 @@ def from_log(entry: LogEntry) -> Outcome:
         attempts=entry.attempts or None,
         ttft=_seconds(entry.tags.get(TTFT_TRAILER, "")),
         stream=_seconds(entry.tags.get(STREAM_TRAILER, "")),
+        usage=entry.usage,
         details=entry.details,
     )
 

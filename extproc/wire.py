@@ -38,6 +38,7 @@ from extproc.headers import (
     TOLD,
     Headers,
 )
+from extproc.headers import USAGE_NAMESPACE as COUNTS_NAMESPACE
 from extproc.replies import Mutation, Reply
 
 #: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
@@ -250,8 +251,24 @@ def _log_entry(entry: HTTPAccessLogEntry) -> events.LogEntry:
         served="" if served is None else served.string_value,
         attempts=common.upstream_request_attempt_count,
         details=response.response_code_details,
+        usage=_logged_usage(common.metadata.filter_metadata.get(COUNTS_NAMESPACE)),
         tags=dict(common.custom_tags),
     )
+
+
+def _logged_usage(struct: Struct | None) -> events.TokenUsage:
+    """Counts under the names that the APIs give them: OpenAI's two, and Anthropic's, which leaves out cached tokens."""
+    if struct is None:
+        return events.TokenUsage()
+    counts = {name: int(value.number_value) for name, value in struct.fields.items()}
+    prompt, cached = counts.get("prompt_tokens"), counts.get("cached_tokens")
+    if prompt is None and "input_tokens" in counts:
+        prompt = counts["input_tokens"]
+        read = counts.get("cache_read_input_tokens")
+        if read is not None:
+            prompt += read + counts.get("cache_creation_input_tokens", 0)
+            cached = read
+    return events.TokenUsage(prompt, cached, counts.get("completion_tokens", counts.get("output_tokens")))
 
 
 # To Envoy

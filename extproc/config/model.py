@@ -295,6 +295,12 @@ class EnvoyConfig(Section):
         default=5.0, description="Longest time that Envoy waits for an answer of the sidecar."
     )
 
+    outcomes: Literal["trailers", "access-log"] = Field(
+        default="trailers",
+        description="How token usage reaches the sidecar. trailers: with the end of each answer, by a filter that Envoy"
+        " calls work in progress. access-log: by stable filters, up to 50 ms later.",
+    )
+
 
 class LoggingConfig(Section):
     """Logs, on standard error."""

@@ -1,6 +1,7 @@
 """How requests ended, as the sidecar knows it: one suite over our own Envoy, whose filters tell, and a foreign gateway."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,19 +41,21 @@ def full_duplex(bootstrap: str) -> str:
     return yaml.safe_dump(document)
 
 
-#: How Envoy is set up, and which server answers it.
+#: How Envoy is set up, which server answers it, and how usage is told.
 FORMS = {
-    "ours, lean": (str, "sidecar"),
-    "ours, grpc.aio": (str, "grpcio"),
-    "full-duplex, lean": (full_duplex, "sidecar"),
-    "full-duplex, grpc.aio": (full_duplex, "grpcio"),
+    "trailers, lean": (str, "sidecar", "trailers"),
+    "trailers, grpc.aio": (str, "grpcio", "trailers"),
+    "access log, lean": (str, "sidecar", "access-log"),
+    "full-duplex, lean": (full_duplex, "sidecar", "trailers"),
+    "full-duplex, grpc.aio": (full_duplex, "grpcio", "trailers"),
 }
 
 
 @pytest_asyncio.fixture(params=FORMS)
 async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
-    transform, mode = FORMS[request.param]
-    async with gateway(configuration(f"transport: {{mode: {mode}}}", tmp_path), envoy_transform=transform) as one:
+    transform, mode, outcomes = FORMS[request.param]
+    document = f"transport: {{mode: {mode}}}\nenvoy: {{outcomes: {outcomes}}}\n"
+    async with gateway(configuration(document, tmp_path), envoy_transform=transform) as one:
         yield one
 
 
@@ -78,33 +81,60 @@ async def ended(running: Gateway, count: int) -> dict[tuple[str, ...], float]:
     return got
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": TOKENS}),
-        (
-            "/v1/chat/completions",
-            {
-                "messages": [{"role": "user", "content": "Hi"}],
-                "max_tokens": TOKENS,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            },
-        ),
-        ("/v1/completions", {"prompt": "Hi", "max_tokens": TOKENS}),
-    ],
-    ids=["chat", "chat-stream", "completion"],
-)
-async def test_tokens_are_exact_and_ttft_is_true(running: Gateway, path: str, body: dict[str, object]) -> None:
+MESSAGES = [{"role": "user", "content": "A question that is long enough to fill a few blocks of the cache. " * 12}]
+REQUESTS = {
+    "chat": ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": TOKENS}),
+    "completion": ("/v1/completions", {"prompt": MESSAGES[0]["content"], "max_tokens": TOKENS}),
+    "responses": ("/v1/responses", {"input": MESSAGES[0]["content"], "max_output_tokens": TOKENS}),
+    "messages": ("/v1/messages", {"messages": MESSAGES, "max_tokens": TOKENS}),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize("api", REQUESTS)
+async def test_tokens_are_exact(running: Gateway, api: str, stream: bool) -> None:
+    path, body = REQUESTS[api]
+    body = {"model": MODEL, **body}
+    if stream:
+        body["stream"] = True
+        if api in ("chat", "completion"):
+            body["stream_options"] = {"include_usage": True}
+    prompt = 0
+    for number in (1, 2):
+        answer = await running.request("POST", path, json=body)
+        assert answer.status == 200, answer.body
+        prompt = prompt_tokens(answer.body, stream)
+        await ended(running, number)
+    got = await ended(running, 2)
+    assert got["tokens_total", "completion", MODEL] == 2 * TOKENS
+    assert got["tokens_total", "prompt", MODEL] == 2 * prompt
+    # The second one finds all but the last block of the first.
+    assert prompt - 32 <= got["tokens_total", "cached", MODEL] <= prompt
+
+
+def prompt_tokens(answer: bytes, stream: bool) -> int:
+    """All tokens of the prompt as the answer says, cached ones included."""
+    events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith(b"data: {")]
+    for event in events if stream else [json.loads(answer)]:
+        usage = (event.get("response") or event.get("message") or event).get("usage")
+        if usage and "prompt_tokens" in usage:
+            return int(usage["prompt_tokens"])
+        if usage and "cache_read_input_tokens" in usage:
+            return int(usage["input_tokens"] + usage["cache_read_input_tokens"])
+        if usage:
+            return int(usage["input_tokens"])
+    raise AssertionError("the answer has no usage")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+async def test_ttft_is_true(running: Gateway, stream: bool) -> None:
     for replica in running.fleet.replicas:
         replica.faults = Faults(first_token_delay=FIRST, token_delay=EACH)
-    answer = await running.request("POST", path, json={"model": MODEL, **body})
-    assert answer.status == 200
+    assert (await running.chat(stream=stream, max_tokens=TOKENS)).status == 200
     got = await ended(running, 1)
-    assert got["tokens_total", "completion", MODEL] == TOKENS
     assert got["time_to_first_token_seconds_count", MODEL] == 1
     # A unary answer's first byte is its last token's.
-    waits = FIRST if body.get("stream") else FIRST + EACH * (TOKENS - 1)
+    waits = FIRST if stream else FIRST + EACH * (TOKENS - 1)
     assert waits <= got["time_to_first_token_seconds_sum", MODEL] < waits + 0.05
 
 

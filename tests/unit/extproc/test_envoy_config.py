@@ -32,9 +32,11 @@ def http_filter(bootstrap: Any, name: str) -> Any:
     return next(one for one in hcm(bootstrap)["http_filters"] if one["name"].endswith(name))
 
 
-def stripped(bootstrap: Any) -> set[str]:
+def stripped(bootstrap: Any, name: str) -> bool:
+    """Whether a client's header of that name is removed before any filter sees the request."""
     mutations = hcm(bootstrap)["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
-    return {mutation["remove"] for mutation in mutations}
+    prefixes = [one["remove_on_match"]["key_matcher"]["prefix"] for one in mutations if "remove_on_match" in one]
+    return name in [one.get("remove") for one in mutations] or name.startswith(tuple(prefixes))
 
 
 def test_the_guard_follows_auth() -> None:
@@ -44,9 +46,52 @@ def test_the_guard_follows_auth() -> None:
         assert http_filter(rendered(document), "ext_proc")["typed_config"]["failure_mode_allow"] is True
 
 
+@pytest.mark.parametrize("outcomes", ["trailers", "access-log"])
+def test_one_source_of_usage(outcomes: str) -> None:
+    bootstrap = rendered(f"envoy: {{outcomes: {outcomes}}}")
+    by_trailers = outcomes == "trailers"
+    for name in ("ai_protocol_manager", "header_mutation"):
+        assert http_filter(bootstrap, name)["disabled"] is not by_trailers
+    for name in ("json_to_metadata", "sse_to_metadata"):
+        assert http_filter(bootstrap, name)["disabled"] is by_trailers
+
+
 def test_what_clients_may_not_say_is_stripped() -> None:
-    assert "x-gateway-destination-endpoint" in stripped(rendered(""))
-    assert "x-user" in stripped(rendered(AUTH))
+    for document in ("", AUTH):
+        bootstrap = rendered(document)
+        for name in ("", "-served", "-subset", "-scores"):
+            assert stripped(bootstrap, f"x-gateway-destination-endpoint{name}")
+        assert stripped(bootstrap, "x-gateway-timing-ttft-us")
+        assert not stripped(bootstrap, "authorization")
+        assert not stripped(bootstrap, "x-gateway-inference-objective")
+        assert stripped(bootstrap, "x-user") is (document == AUTH)
+
+
+def test_only_ext_proc_may_write_what_the_guard_reads() -> None:
+    """The guard is worth what its one source is: nothing else in the chain may set that metadata."""
+    bootstrap = rendered(AUTH)
+    names = [one["name"] for one in hcm(bootstrap)["http_filters"]]
+    assert names.index("envoy.filters.http.ext_proc") == 0
+    assert names.index("envoy.filters.http.rbac") == 1
+    policy = http_filter(bootstrap, "rbac")["typed_config"]["rules"]
+    assert policy["action"] == "ALLOW"
+    (principal,) = policy["policies"]["picked"]["principals"]
+    matcher = principal["sourced_metadata"]["metadata_matcher"]
+    assert (matcher["filter"], matcher["path"]) == ("envoy.lb", [{"key": "x-gateway-destination-endpoint"}])
+    for route in hcm(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]:
+        assert "metadata" not in route
+        overridden = route.get("typed_per_filter_config", {}).keys()
+        assert not {name for name in overridden if name.endswith(("ext_proc", "rbac"))}
+
+
+def test_nothing_is_let_in_by_another_way() -> None:
+    manager = hcm(rendered(AUTH))
+    # Upgrades, CONNECT and HTTP/1.0 are refused by Envoy as long as nobody turns them on.
+    assert "upgrade_configs" not in manager
+    assert "http_protocol_options" not in manager
+    assert "allow_connect" not in manager["http2_protocol_options"]
+    assert manager["common_http_protocol_options"]["headers_with_underscores_action"] == "REJECT_REQUEST"
+    assert rendered(AUTH)["admin"]["address"]["pipe"]["mode"] == 0o600
 
 
 def test_limits_and_addresses() -> None:

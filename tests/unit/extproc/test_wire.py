@@ -565,6 +565,33 @@ class TestAccessLog:
         assert wire.decode_log(message.SerializeToString()) == [LogEntry(key="")]
         assert wire.decode_log(b"") == []
 
+    @pytest.mark.parametrize(
+        ("counts", "usage"),
+        [
+            ({"prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 5}, Usage(10, 4, 5)),
+            ({"prompt_tokens": 10, "completion_tokens": 5}, Usage(10, None, 5)),
+            ({"input_tokens": 10, "cached_tokens": 4, "output_tokens": 5}, Usage(10, 4, 5)),
+            # Anthropic counts what is read from and written to the cache beside the input.
+            (
+                {
+                    "input_tokens": 6,
+                    "cache_read_input_tokens": 3,
+                    "cache_creation_input_tokens": 1,
+                    "output_tokens": 5,
+                },
+                Usage(10, 3, 5),
+            ),
+            ({"input_tokens": 6, "cache_read_input_tokens": 0}, Usage(6, 0, None)),
+            ({"completion_tokens": 5}, Usage(None, None, 5)),
+        ],
+    )
+    def test_usage_under_each_apis_names(self, counts: dict[str, int], usage: Usage) -> None:
+        message = StreamAccessLogsMessage()
+        told = self.entry(message).common_properties.metadata.filter_metadata["infer-gateway.usage"]
+        for name, count in counts.items():
+            told.fields[name].number_value = count
+        assert wire.decode_log(message.SerializeToString())[0].usage == usage
+
     def test_garbage(self) -> None:
         with pytest.raises(RemoteProtocolError):
             wire.decode_log(b"\xff")
