@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from extproc.decisions import DecisionLog
+from extproc.errors import Refusal
 from extproc.headers import JSON_TYPE
 from extproc.metrics import Metrics
 
@@ -23,18 +24,21 @@ class AdminServer:
         not_ready: Callable[[], str],
         pods: Callable[[], Iterable[Mapping[str, Any]]],
         decisions: DecisionLog,
+        explain: Callable[[str, bytes], Mapping[str, Any]],
     ) -> None:
         self._host, self._port = host, port
         self._metrics = metrics
         self._not_ready = not_ready
         self._pods = pods
         self._decisions = decisions
-        app = web.Application()
+        self._explain = explain
+        app = web.Application(client_max_size=MAX_EXPLAINED_BODY)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/debug/endpoints", self._endpoints)
         app.router.add_get("/debug/decisions", self._decisions_page)
+        app.router.add_post("/debug/explain", self._explanation)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> str:
@@ -76,6 +80,17 @@ class AdminServer:
         rows = list(self._decisions.rows(int(text)))
         return web.Response(body=msgspec.json.encode({"decisions": rows}), content_type=JSON_TYPE)
 
+    async def _explanation(self, request: web.Request) -> web.Response:
+        try:
+            row = self._explain(request.query.get("path", DEFAULT_PATH), await request.read())
+        except Refusal as refusal:
+            return web.Response(status=refusal.status, body=refusal.body(), content_type=JSON_TYPE)
+        return web.Response(body=msgspec.json.encode(row), content_type=JSON_TYPE)
 
+
+#: Bytes of a body that is to be explained: as large as a request's may be by default.
+MAX_EXPLAINED_BODY = 16 << 20
+#: The API that a body is of where nobody says.
+DEFAULT_PATH = "/v1/chat/completions"
 #: Decisions that are shown where nobody says how many.
 SHOWN_DECISIONS = 20

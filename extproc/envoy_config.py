@@ -11,8 +11,8 @@ from extproc.config import GatewayConfig
 from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DESTINATION
 from extproc.session import OWN_TRAILER_PREFIX
 
-#: Families of headers through which the gateway speaks, with Envoy or with model servers. From a client they mean nothing.
-OWN_PREFIXES = (DESTINATION, OWN_TRAILER_PREFIX)
+#: What headers begin with through which the gateway and Envoy speak. From a client they mean nothing.
+OWN_PREFIXES = (DESTINATION, OWN_TRAILER_PREFIX, "x-envoy-")
 #: Headers that the sidecar's answers carry.
 _ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate")
 
@@ -42,6 +42,7 @@ def render(config: GatewayConfig) -> str:
         "stripped_headers": _removals(identity, OWN_PREFIXES),
         "mutable_headers": "|".join([*mutable, re.escape(OWN_TRAILER_PREFIX) + ".*"]),
         "guard_disabled": json.dumps(config.auth_policy() is None),
+        "explanation_disabled": json.dumps(not config.debug.response_header),
         "outcome_trailers_disabled": json.dumps(config.envoy.outcomes != "trailers"),
         "outcome_log_disabled": json.dumps(config.envoy.outcomes != "access-log"),
         "sidecar_address": json.dumps(_address(config.transport.address)),

@@ -17,6 +17,10 @@ OWN_NAMESPACE = "infer-gateway"
 #: Where Envoy's stable filters put the counts of an answer (envoy/gateway.yaml).
 USAGE_NAMESPACE = "infer-gateway.usage"
 KEY = "key"
+#: The decision in words, which Envoy puts into the response header `DEBUG`, if the request had the header `DEBUG: true`
+#: and the configuration allows it.
+EXPLANATION = "explanation"
+DEBUG = "x-gateway-debug"
 TOLD = "told"
 
 REQUEST_ID = "x-request-id"

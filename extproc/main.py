@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -100,6 +101,22 @@ def demo(
     except ChildFailed as error:
         fail(str(error), 1)
     raise typer.Exit(code)
+
+
+@app.command()
+def explain(
+    body: Annotated[Path, typer.Argument(help="File with a request's body (JSON).", exists=True, dir_okay=False)],
+    admin: Annotated[str, typer.Option(help="host:port of the sidecar's admin pages.")] = "127.0.0.1:9090",
+    path: Annotated[str, typer.Option(help="Path of the request: says which API it is of.")] = "/v1/chat/completions",
+    json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
+) -> None:
+    """Ask a running sidecar where it would send a request now, and why. Nothing is routed."""
+    from extproc.explain import ExplainError, run
+
+    try:
+        run(body.read_bytes(), admin, path, as_json=json)
+    except ExplainError as error:
+        fail(str(error), 1)
 
 
 @app.command("model-server")

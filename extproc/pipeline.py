@@ -9,20 +9,24 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
+import msgspec
+
+from extproc.access_log import AccessLog
 from extproc.answers import AnswerWatch
 from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
 from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
 from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
-from extproc.headers import AUTHORIZATION, CONTENT_TYPE, METHOD, PATH, REQUEST_ID, Headers
+from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DEBUG, METHOD, PATH, REQUEST_ID, Headers
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
 from extproc.mutation import destination, routing
 from extproc.outcomes import UNKNOWN, Outcome
 from extproc.parsers import Api, ParsedRequest, is_model_api, parse
-from extproc.replies import Reply
+from extproc.replies import Reply, Tag
 from extproc.session import HeadReady, RequestReady, Session
 from scheduler.cycle import record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
@@ -50,8 +54,10 @@ class Pipeline:
         metrics: Metrics,
         decisions: DecisionLog,
         ledger: Ledger,
+        access_log: AccessLog | None,
         max_body: int,
         forward_token: bool,
+        explain_to_clients: bool = False,
         identity_headers: Mapping[str, str],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -65,12 +71,14 @@ class Pipeline:
         self.max_body = max_body
         #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
+        self.explain_to_clients = explain_to_clients
         #: Header name → claim: what model servers are told of who asks.
         self.identity_headers = identity_headers
         self.clock = clock
         self.wall_clock = wall_clock
         self.rng = rng
         self.ledger = ledger
+        self.access_log = access_log
         # From a random start, so that entries of a process that was before this one are not taken for its own.
         self._keys = rng.getrandbits(64)
 
@@ -78,6 +86,20 @@ class Pipeline:
         """A key that no other request has: 16 characters."""
         self._keys = (self._keys + 1) & _MAX_KEY
         return f"{self._keys:016x}"
+
+    def explain(self, path: str, body: bytes) -> dict[str, Any]:
+        """The decision that a request with this body would get now. Nothing is routed, counted or remembered.
+
+        Raises:
+            Refusal: it would be refused.
+        """
+        parsed = parse(path, body)
+        now = self.clock()
+        request = Request(model=parsed.model, prompt=parsed.prompt)
+        decision = _scheduled(self, request, now, record=False)
+        log_of_one = DecisionLog(1)
+        log_of_one.add(self.wall_clock(), request, decision)
+        return next(log_of_one.rows(1))
 
     def open(self) -> "Exchange":
         """An exchange for a new stream. `close()` it, whatever happens."""
@@ -193,6 +215,11 @@ class Exchange:
             )
         seconds = (self._ended or now) - self._started
         pipeline.metrics.ended(request.model, decision.pod.address, outcome, seconds)
+        if pipeline.access_log is not None:
+            subject = self._identity.subject if self._identity is not None else ""
+            pipeline.access_log.ended(
+                pipeline.wall_clock(), request, decision, outcome, subject=subject, seconds=seconds
+            )
 
     def _moved(self, address: str, now: float) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
@@ -239,23 +266,27 @@ class Exchange:
         identity = self._identity
         if identity is not None and not identity.may_use(request.model):
             raise forbidden(f"The token does not allow the model {request.model!r}.", detail="model_not_allowed")
-        try:
-            decision = schedule(pipeline.profile, request, pipeline.store.snapshot(now), now=now, rng=pipeline.rng)
-        except NoReadyPod as error:
-            raise no_ready_pod(str(error)) from error
-        except Saturated as error:
-            raise saturated(str(error)) from error
+        decision = _scheduled(pipeline, request, now)
         self._request = request
         self._decision = decision
         self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
         self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
         self._key = pipeline.next_key()
-        self._session.route(routing(destination(decision.pods), self._told(), pipeline.removed_headers), key=self._key)
+        self._session.route(
+            routing(destination(decision.pods), self._told(), pipeline.removed_headers),
+            tag=Tag(self._key, self._explanation(decision)),
+        )
         pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
         pipeline.decisions.add(pipeline.wall_clock(), request, decision)
         if log.isEnabledFor(logging.DEBUG):
             extra = {"request_id": request.id, "model": request.model, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
+
+    def _explanation(self, decision: Decision) -> str:
+        """The decision in words, for a client that asks and may."""
+        if not self._pipeline.explain_to_clients or self._head is None or self._head.headers.get(DEBUG) != "true":
+            return ""
+        return msgspec.json.encode({"prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}).decode()
 
     def _told(self) -> tuple[tuple[str, str], ...]:
         """Identity headers. A claim that is no plain text is left out: it could end a header, or mean another one."""
@@ -307,12 +338,24 @@ class Exchange:
     def _refuse(self, refusal: Refusal) -> None:
         self._session.reject(refusal)
         metrics = self._pipeline.metrics
+        if self._identity is None and self._pipeline.authenticator is not None:
+            metrics.authenticated(refusal.detail)  # nothing else is refused before it is known who asks
         reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
         metrics.refused(refusal.status, reason)
         if log.isEnabledFor(logging.INFO):
             request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
             extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
             log.info("refused", extra={**extra, "detail": refusal.detail})
+
+
+def _scheduled(pipeline: Pipeline, request: Request, now: float, *, record: bool = True) -> Decision:
+    snapshot = pipeline.store.snapshot(now)
+    try:
+        return schedule(pipeline.profile, request, snapshot, now=now, rng=pipeline.rng, record=record)
+    except NoReadyPod as error:
+        raise no_ready_pod(str(error)) from error
+    except Saturated as error:
+        raise saturated(str(error)) from error
 
 
 def _computed(usage: TokenUsage, decision: Decision) -> int:

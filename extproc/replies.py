@@ -17,18 +17,25 @@ class Mutation(msgspec.Struct, frozen=True):
 NO_MUTATION = Mutation()
 
 
+class Tag(msgspec.Struct, frozen=True):
+    """What goes into the dynamic metadata of one request: no part of the mutation, which is the same for many."""
+
+    #: Finds the request again in the access log; of `wire.KEY_LENGTH` characters.
+    key: str
+    #: The decision in words, for a response header. Empty: none.
+    explanation: str = ""
+
+
 class RequestHeadersReply(msgspec.Struct, frozen=True):
     mutation: Mutation = NO_MUTATION
-    #: Put into dynamic metadata, to find the request again in the access log. Different for each request, so that it
-    #: is not part of the mutation, which is the same for many. Empty: none.
-    key: str = ""
+    tag: Tag | None = None
 
 
 class RequestBodyReply(msgspec.Struct, frozen=True):
     mutation: Mutation = NO_MUTATION
     #: None leaves the body as it is.
     body: bytes | None = None
-    key: str = ""
+    tag: Tag | None = None
 
 
 class RequestBodyChunk(msgspec.Struct, frozen=True):
@@ -42,7 +49,7 @@ class RequestTrailersReply(msgspec.Struct, frozen=True):
     #: As in `Mutation`. Not empty only where the decision is made at the trailers: a request of headers and trailers
     #: without a body, whose headers can no longer be changed.
     destination: str = ""
-    key: str = ""
+    tag: Tag | None = None
 
 
 class ResponseHeadersReply(msgspec.Struct, frozen=True):

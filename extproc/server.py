@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from extproc import __version__
+from extproc.access_log import AccessLog
 from extproc.admin import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
 from extproc.config import GatewayConfig, Loaded
+from extproc.config.surfaces import surfaces
 from extproc.decisions import DecisionLog
 from extproc.endpoints_file import EndpointsFile
-from extproc.errors import GatewayError
+from extproc.errors import GatewayError, no_ready_pod
 from extproc.events import LogEntry
 from extproc.ledger import Ledger
 from extproc.logs import set_up
@@ -135,9 +139,11 @@ class Gateway:
             not_ready=self.not_ready,
             pods=self._rows,
             decisions=self._decisions,
+            explain=self._explain,
         )
         self._key_sources: tuple[JwksSource, ...] = ()
         self._transport: Transport | None = None
+        self._pipeline: Pipeline | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._cleanup = contextlib.AsyncExitStack()
         self._draining = False
@@ -147,15 +153,17 @@ class Gateway:
 
     def _build_transport(self, authenticator: Authenticator | None) -> Transport:
         config = self._config
-        pipeline = Pipeline(
+        pipeline = self._pipeline = Pipeline(
             profile=self._profile,
             store=self._store,
             authenticator=authenticator,
             metrics=self._metrics,
             decisions=self._decisions,
             ledger=self._ledger,
+            access_log=AccessLog(partial(os.write, sys.stdout.fileno())) if config.logging.access else None,
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
+            explain_to_clients=config.debug.response_header,
             identity_headers=config.identity_headers(),
             clock=time.monotonic,
             wall_clock=time.time,
@@ -194,6 +202,7 @@ class Gateway:
         if policy is not None:
             self._key_sources = await self._cleanup.enter_async_context(key_sources(policy))
             authenticator = Authenticator(policy, self._key_sources)
+            self._metrics.watch_keys(lambda: [source.statistics(time.time()) for source in self._key_sources])
         try:
             self._endpoints_file.keep_or_create()
             admin = await self._admin.start()
@@ -206,6 +215,7 @@ class Gateway:
         self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
         self._tasks.append(asyncio.create_task(self._tend(transport)))
         # Every open surface, by name: this line is the first that an operator wants to see.
+        opened = surfaces(self._config, extproc=address, admin=admin)
         log.info(
             "serving",
             extra={
@@ -214,8 +224,12 @@ class Gateway:
                 "admin": admin,
                 "endpoints_file": self._config.envoy.endpoints_file,
                 "auth": authenticator is not None,
+                "surfaces": [str(surface) for surface in opened],
             },
         )
+        for surface in opened:
+            if surface.exposed:
+                log.warning("open to other machines", extra={"surface": str(surface)})
 
     async def stop(self) -> None:
         """Readiness off, the open streams get `drainTimeout`, then everything ends."""
@@ -238,6 +252,11 @@ class Gateway:
         except OSError:
             # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
             log.exception("endpoints file not written")
+
+    def _explain(self, path: str, body: bytes) -> dict[str, Any]:
+        if self._pipeline is None:
+            raise no_ready_pod("not started")
+        return self._pipeline.explain(path, body)
 
     def _log_entry(self, entry: LogEntry) -> None:
         self._ledger.arrived(entry.key, from_log(entry), time.monotonic())

@@ -59,6 +59,7 @@ from extproc.replies import (
     ResponseBodyReply,
     ResponseHeadersReply,
     ResponseTrailersReply,
+    Tag,
 )
 
 #: Trailers that Envoy adds for this sidecar (see envoy/gateway.yaml).
@@ -191,10 +192,10 @@ class Session:
         self.request_state = RequestState.COLLECTING
         return None
 
-    def route(self, mutation: Mutation, body: bytes | None = None, *, key: str = "") -> None:
+    def route(self, mutation: Mutation, body: bytes | None = None, tag: Tag | None = None) -> None:
         """The request goes on with `mutation`, and with `body` in place of its own where that is not None.
 
-        `key` finds it again in the access log.
+        `tag` goes along in its metadata.
         """
         if self.request_state is not RequestState.DECIDING:
             raise LocalProtocolError(f"route() in state {self.request_state.name}")
@@ -202,12 +203,12 @@ class Session:
         replies = self._replies
         if not self._head_held:
             if self._chunks:
-                replies.append(RequestBodyReply(mutation, body, key))
+                replies.append(RequestBodyReply(mutation, body, tag))
             else:
-                replies.append(RequestTrailersReply(mutation.destination, key))
+                replies.append(RequestTrailersReply(mutation.destination, tag))
             self._chunks = []
             return
-        replies.append(RequestHeadersReply(mutation, key))
+        replies.append(RequestHeadersReply(mutation, tag))
         if self._config.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             if self._chunks or self._trailers:
                 self._echo(body if body is not None else b"".join(self._chunks))

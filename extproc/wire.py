@@ -30,6 +30,7 @@ from extproc.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
 from extproc.headers import (
     DESTINATION,
     DESTINATION_NAMESPACE,
+    EXPLANATION,
     KEY,
     OWN_NAMESPACE,
     SERVED,
@@ -39,7 +40,7 @@ from extproc.headers import (
     Headers,
 )
 from extproc.headers import USAGE_NAMESPACE as COUNTS_NAMESPACE
-from extproc.replies import Mutation, Reply
+from extproc.replies import Mutation, Reply, Tag
 
 #: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
 ATTRIBUTES = "envoy.filters.http.ext_proc"
@@ -327,27 +328,35 @@ _request_body_replies = _Replies(lambda message: message.request_body)
 _response_headers_replies = _Replies(lambda message: message.response_headers)
 
 
-def _keyed(reply: bytes, key: str) -> bytes:
-    """A serialized reply with the request's key in its dynamic metadata.
+def _tagged(reply: bytes, tag: Tag | None) -> bytes:
+    """A serialized reply with what belongs to this one request in its dynamic metadata.
 
     Protobuf merges a message field that comes twice, so the part that differs for each request is put behind the one
     that is kept.
     """
-    return reply + _KEY_BEFORE + key.encode() if len(key) == KEY_LENGTH else reply
+    if tag is None:
+        return reply
+    if not tag.explanation:
+        return reply + _KEY_BEFORE + tag.key.encode()
+    message = ProcessingResponse()
+    own = message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields
+    own[KEY].string_value = tag.key
+    own[EXPLANATION].string_value = tag.explanation
+    return reply + message.SerializeToString()
 
 
 def _request_headers_reply(reply: replies.RequestHeadersReply) -> bytes:
-    return _keyed(_request_headers_replies[reply.mutation], reply.key)
+    return _tagged(_request_headers_replies[reply.mutation], reply.tag)
 
 
 def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
     if reply.body is None:
-        return _keyed(_request_body_replies[reply.mutation], reply.key)
+        return _tagged(_request_body_replies[reply.mutation], reply.tag)
     message = ProcessingResponse()
     part = message.request_body
     _mutate(message, part, reply.mutation)
     _replace_body(part, reply.body)
-    return _keyed(message.SerializeToString(), reply.key)
+    return _tagged(message.SerializeToString(), reply.tag)
 
 
 def _replace_body(part: BodyResponse, body: bytes) -> None:
@@ -381,7 +390,7 @@ def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
     message.request_trailers.SetInParent()
     if reply.destination:
         _set_destination(message, reply.destination)
-    return _keyed(message.SerializeToString(), reply.key)
+    return _tagged(message.SerializeToString(), reply.tag)
 
 
 def _response_headers_reply(reply: replies.ResponseHeadersReply) -> bytes:

@@ -308,6 +308,9 @@ class LoggingConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )
+    access: bool = Field(
+        default=False, description="Whether each request is a line of JSON on standard output: decision and outcome."
+    )
     format: Literal["json", "text"] = Field(default="json", description="json: one object a line. text: for people.")
 
 

@@ -6,7 +6,14 @@ import pytest_asyncio
 
 from extproc.admin import AdminServer
 from extproc.decisions import DecisionLog
+from extproc.errors import bad_request
 from extproc.metrics import Metrics
+
+
+def explain(path: str, body: bytes) -> dict[str, str]:
+    if not body:
+        raise bad_request("There is nothing to explain.")
+    return {"path": path, "body": body.decode()}
 
 
 class Admin:
@@ -24,6 +31,7 @@ async def admin() -> AsyncIterator[Admin]:
         not_ready=lambda: state.reason,
         pods=lambda: [{"address": "10.0.0.1:80", "in_flight": 1}],
         decisions=DecisionLog(5),
+        explain=explain,
     )
     state.address = await server.start()
     yield state
@@ -53,17 +61,37 @@ async def test_ready_says_why_not(admin: Admin) -> None:
 async def test_an_address_in_use_is_an_os_error(admin: Admin) -> None:
     host, _, port = admin.address.rpartition(":")
     second = AdminServer(
-        host=host, port=int(port), metrics=Metrics(list), not_ready=str, pods=list, decisions=DecisionLog(0)
+        host=host,
+        port=int(port),
+        metrics=Metrics(list),
+        not_ready=str,
+        pods=list,
+        decisions=DecisionLog(0),
+        explain=explain,
     )
     with pytest.raises(OSError, match="in use"):
         await second.start()
 
 
 async def test_ipv6() -> None:
-    server = AdminServer(host="::1", port=0, metrics=Metrics(list), not_ready=str, pods=list, decisions=DecisionLog(0))
+    server = AdminServer(
+        host="::1", port=0, metrics=Metrics(list), not_ready=str, pods=list, decisions=DecisionLog(0), explain=explain
+    )
     try:
         address = await server.start()
     except OSError:
         return  # no IPv6 here
     assert address.startswith("[::1]:")
     await server.stop()
+
+
+async def test_explanations(admin: Admin) -> None:
+    url = f"http://{admin.address}/debug/explain"
+    async with aiohttp.ClientSession() as session:
+        async with session.post(url, data=b"{}") as response:
+            assert await response.json() == {"path": "/v1/chat/completions", "body": "{}"}
+        async with session.post(f"{url}?path=/v1/completions", data=b"{}") as response:
+            assert (await response.json())["path"] == "/v1/completions"
+        async with session.post(url) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["message"] == "There is nothing to explain."

@@ -62,6 +62,7 @@ def test_what_clients_may_not_say_is_stripped() -> None:
         for name in ("", "-served", "-subset", "-scores"):
             assert stripped(bootstrap, f"x-gateway-destination-endpoint{name}")
         assert stripped(bootstrap, "x-gateway-timing-ttft-us")
+        assert stripped(bootstrap, "x-envoy-upstream-rq-timeout-ms")
         assert not stripped(bootstrap, "authorization")
         assert not stripped(bootstrap, "x-gateway-inference-objective")
         assert stripped(bootstrap, "x-user") is (document == AUTH)

@@ -96,3 +96,18 @@ def test_the_other_counters() -> None:
     assert got["plugin_faults_total", "phase=filter", "plugin=mine"] == 1
     assert got["scrape_seconds_count",] == got["scrape_failures_total", "reason=timeout"] == 1
     assert got["protocol_errors_total",] == 1
+
+
+def test_key_sets_are_shown_by_issuer() -> None:
+    metrics = Metrics(list)
+    assert not [key for key in samples(metrics) if key[0].startswith("jwks_")]
+    fresh = {"issuer": "a", "keys": 3, "age": 12.5, "usable": True, "fetches": 4, "failures": 1}
+    never = {"issuer": "b", "keys": 0, "age": None, "usable": False, "fetches": 2, "failures": 2}
+    metrics.watch_keys(lambda: [fresh, never])
+    got = samples(metrics)
+    assert got["jwks_age_seconds", "issuer=a"] == 12.5
+    assert ("jwks_age_seconds", "issuer=b") not in got
+    assert [got["jwks_keys", f"issuer={name}"] for name in "ab"] == [3, 0]
+    assert [got["jwks_usable", f"issuer={name}"] for name in "ab"] == [1, 0]
+    assert [got["jwks_fetches_total", f"issuer={name}"] for name in "ab"] == [4, 2]
+    assert [got["jwks_fetch_failures_total", f"issuer={name}"] for name in "ab"] == [1, 2]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.access_log import AccessLog
 from extproc.auth.base import Identity, Pending
 from extproc.decisions import DecisionLog
 from extproc.errors import RemoteProtocolError, unauthorized
@@ -64,6 +65,7 @@ class World:
         self.metrics = Metrics(list)
         self.decisions = DecisionLog(10)
         self.ledger = Ledger()
+        self.lines: list[bytes] = []
         self.pipeline = Pipeline(
             profile=self.profile,
             store=self.store,
@@ -71,6 +73,7 @@ class World:
             metrics=self.metrics,
             decisions=self.decisions,
             ledger=self.ledger,
+            access_log=AccessLog(self.lines.append),
             max_body=1 << 20,
             forward_token=False,
             identity_headers=identity_headers or {},
@@ -194,6 +197,7 @@ def test_a_refused_token_ends_the_request_before_its_body() -> None:
     assert reply.status == 401
     exchange.close()
     assert 'infer_gateway_refusals_total{reason="expired",status="401"} 1.0' in world.page()
+    assert 'infer_gateway_auth_total{result="expired"} 1.0' in world.page()
     assert b"expired" not in reply.body
 
 
@@ -222,11 +226,15 @@ def test_keys_that_do_not_come_refuse() -> None:
 
 def test_models_are_for_those_who_may_use_them() -> None:
     identity = Identity("someone", "issuer", {}, frozenset({"other"}))
-    exchange = World(FakeAuthenticator(identity)).pipeline.open()
+    world = World(FakeAuthenticator(identity))
+    exchange = world.pipeline.open()
     exchange.handle(head())
     (reply,) = exchange.handle(body())
     assert isinstance(reply, ImmediateReply)
     assert reply.status == 403
+    # The token was good: what it does not allow is a refusal of another kind.
+    assert 'infer_gateway_auth_total{result="ok"} 1.0' in world.page()
+    assert world.page().count("infer_gateway_auth_total{") == 1
 
 
 def test_identity_goes_upstream_and_the_token_does_not() -> None:
@@ -266,6 +274,24 @@ def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
     assert row["ttft"] == pytest.approx(0.05)
     assert row["tpot"] == pytest.approx(0.01)
     assert f'infer_gateway_requests_total{{model="m",pod="{picked}",status="200"}} 1.0' in world.page()
+
+
+def test_a_line_in_the_access_log() -> None:
+    world = World(FakeAuthenticator(Identity("someone", "issuer", {})))
+    exchange, picked = routed(world)
+    world.now += 0.5
+    exchange.handle(trailers(picked, usage=TokenUsage(200, 50, 10)))
+    assert world.lines == []
+    exchange.close()
+    (raw,) = world.lines
+    assert raw.endswith(b"\n")
+    line = msgspec.json.decode(raw)
+    assert line == {
+        "time": 1e9, "request_id": "r-1", "model": "m", "subject": "someone", "status": 200, "details": "",
+        "picked": picked, "served": picked, "attempts": None, "score": 100.0, "prefix_match": 0.0, "seconds": 0.5,
+        "ttft": 0.05, "tpot": 0.01, "prompt_tokens": 200, "cached_tokens": 50, "completion_tokens": 10,
+    }  # fmt: skip
+    assert b"A sentence" not in raw
 
 
 def test_a_retry_that_another_pod_answered_moves_what_was_noted() -> None:

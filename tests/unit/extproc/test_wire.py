@@ -40,6 +40,7 @@ from extproc.replies import (
     ResponseBodyReply,
     ResponseHeadersReply,
     ResponseTrailersReply,
+    Tag,
 )
 
 SUBSET = "x-gateway-destination-endpoint-subset"
@@ -606,9 +607,12 @@ class TestAccessLog:
         RequestTrailersReply("a:1"),
     ],
 )
-def test_a_key_is_added_and_changes_nothing_else(reply: Any) -> None:
+@pytest.mark.parametrize("explanation", ["", '{"pod":"a:1"}'])
+def test_a_tag_is_added_and_changes_nothing_else(reply: Any, explanation: str) -> None:
+    tag = Tag("00000000000000ff", explanation)
     plain = ProcessingResponse.FromString(wire.encode(reply))
-    keyed = ProcessingResponse.FromString(wire.encode(msgspec.structs.replace(reply, key="00000000000000ff")))
+    keyed = ProcessingResponse.FromString(wire.encode(msgspec.structs.replace(reply, tag=tag)))
     own = keyed.dynamic_metadata.fields.pop("infer-gateway")
-    assert own.struct_value.fields["key"].string_value == "00000000000000ff"
+    told = {name: value.string_value for name, value in own.struct_value.fields.items()}
+    assert told == {"key": "00000000000000ff"} | ({"explanation": explanation} if explanation else {})
     assert keyed == plain
