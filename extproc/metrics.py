@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from extproc.outcomes import Outcome
@@ -26,13 +26,13 @@ _REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 _SCRAPE_BUCKETS = (1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1)
 _SHARE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
-PodRows = Callable[[], Iterable[Mapping[str, Any]]]
+Rows = Callable[[], Iterable[Mapping[str, Any]]]
 
 
 class Metrics:
     """All metrics of one gateway, in a registry of their own. `pods` yields a row per pod when a scrape asks."""
 
-    def __init__(self, pods: PodRows) -> None:
+    def __init__(self, pods: Rows) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Pods(pods))
         counter, histogram = self._counter, self._histogram
@@ -59,10 +59,14 @@ class Metrics:
         self._scrape_failures = counter("scrape_failures", "Failed scrapes of pods.", "reason")
         self._scrape = histogram("scrape_seconds", "Time of a successful scrape.", _SCRAPE_BUCKETS)
         self._protocol_errors = counter("protocol_errors", "ext_proc streams ended for illegal messages.")
-        self._auth = counter("auth", "Tokens checked.", "result")
+        self._auth = counter("auth", "Requests whose token was looked at: ok, or why not.", "result")
         self._streams = Gauge("streams", "Open ext_proc streams.", namespace=NAMESPACE, registry=self.registry)
         self._models: set[str] = set()
         self._children: dict[tuple[object, ...], Any] = {}
+
+    def watch_keys(self, rows: Rows) -> None:
+        """Shows the key sets of the issuers: a row for each, when a scrape asks. Call it once."""
+        self.registry.register(_Keys(rows))
 
     # The request path. Children are kept: a look-up by labels costs four times the update.
 
@@ -85,6 +89,7 @@ class Metrics:
         self._child(self._refusals, str(status), reason).inc()
 
     def authenticated(self, result: str) -> None:
+        """A request whose token was looked at: `ok`, or the reason of the refusal."""
         self._child(self._auth, result).inc()
 
     def opened(self) -> None:
@@ -161,7 +166,7 @@ _POD_GAUGES = {
 class _Pods(Collector):
     """Gauges read from the pool when they are asked for, so that a pod that left leaves no series behind."""
 
-    def __init__(self, rows: PodRows) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     def collect(self) -> Iterator[Metric]:
@@ -176,3 +181,30 @@ class _Pods(Collector):
                 if value is not None:
                     gauge.add_metric([row["address"]], float(value))
             yield gauge
+
+
+class _Keys(Collector):
+    """The key sets of the issuers. Their names are configuration, so the labels are bounded."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        keys = GaugeMetricFamily("infer_gateway_jwks_keys", "Usable keys of the issuer.", labels=["issuer"])
+        usable = GaugeMetricFamily(
+            "infer_gateway_jwks_usable", "1: tokens can be checked. 0: no keys, or too old ones.", labels=["issuer"]
+        )
+        age = GaugeMetricFamily(
+            "infer_gateway_jwks_age_seconds", "Since the key set was last fetched.", labels=["issuer"]
+        )
+        fetches = CounterMetricFamily("infer_gateway_jwks_fetches", "Fetches of the key set.", labels=["issuer"])
+        failures = CounterMetricFamily("infer_gateway_jwks_fetch_failures", "Fetches that failed.", labels=["issuer"])
+        for row in self._rows():
+            labels = [row["issuer"]]
+            keys.add_metric(labels, row["keys"])
+            usable.add_metric(labels, row["usable"])
+            fetches.add_metric(labels, row["fetches"])
+            failures.add_metric(labels, row["failures"])
+            if row["age"] is not None:
+                age.add_metric(labels, row["age"])
+        yield from (keys, usable, age, fetches, failures)

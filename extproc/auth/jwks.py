@@ -108,6 +108,17 @@ class JwksSource:
         """When the set was last confirmed, seconds since the epoch; 0 for never."""
         return self._fetched_at
 
+    def statistics(self, now: float) -> dict[str, object]:
+        """What an operator wants to know: a row for metrics. The age is None before the first set."""
+        return {
+            "issuer": self._issuer.issuer,
+            "keys": len(self._keys or ()),
+            "age": max(0.0, now - self._fetched_at) if self._fetched_at else None,
+            "usable": self.current(now) is not None,
+            "fetches": self.fetches,
+            "failures": self.fetch_failures,
+        }
+
     def current(self, now: float) -> KeySet | None:
         return self._keys if self._keys and now - self._fetched_at <= self._max_stale else None
 

@@ -111,6 +111,22 @@ async def test_it_is_ready_with_the_first_set() -> None:
     assert (source.fetches, source.fetch_failures, server.requests) == (1, 0, 1)
 
 
+async def test_what_metrics_show() -> None:
+    clock = FakeClock()
+    async with JwksServer(says(b"", status=500)) as server, source_at(server.uri, clock, max_stale=60) as source:
+        row = {"issuer": ISSUER, "keys": 0, "age": None, "usable": False, "fetches": 0, "failures": 0}
+        assert source.statistics(clock.now) == row
+        await clock.settled()
+        assert source.statistics(clock.now) == {**row, "fetches": 1, "failures": 1}
+        server.answer = says(OLD)
+        await clock.advance(await clock.settled())
+        fetched = {**row, "keys": 1, "usable": True, "fetches": 2, "failures": 1}
+        assert source.statistics(source.fetched_at + 60) == {**fetched, "age": 60.0}
+        assert source.statistics(source.fetched_at + 61) == {**fetched, "age": 61.0, "usable": False}
+        # A clock that was set back makes nothing younger than new.
+        assert source.statistics(source.fetched_at - 5) == {**fetched, "age": 0.0}
+
+
 async def test_it_tries_again_slower_and_slower_until_the_first_set() -> None:
     clock = FakeClock()
     async with JwksServer(says(b"", status=500)) as server, source_at(server.uri, clock) as source:
