@@ -5,32 +5,28 @@ from typing import Any
 
 import msgspec
 
-from extproc.outcomes import Outcome
-from scheduler.types import Decision, Request
+from extproc.ended import Ended
 
 _encode = msgspec.json.Encoder().encode
 
 
 class AccessLog:
-    """Writes a line for each request that was routed and is over.
+    """A `Witness` that writes a line for each request.
 
     Args:
-        write: takes whole lines. It is called on the event loop, so what it writes to must not block for long.
+        write: takes whole lines. What it writes to must not block for long.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
 
-    def ended(
-        self, at: float, request: Request, decision: Decision, outcome: Outcome, *, subject: str, seconds: float
-    ) -> None:
-        """`at`: wall-clock seconds of the end. `seconds`: from the request's headers to the end of its answer."""
-        usage = outcome.usage
+    def ended(self, ended: Ended) -> None:
+        decision, outcome, usage = ended.decision, ended.outcome, ended.outcome.usage
         line: dict[str, Any] = {
-            "time": round(at, 3),
-            "request_id": request.id,
-            "model": request.model,
-            "subject": subject,
+            "time": round(ended.at, 3),
+            "request_id": ended.request.id,
+            "model": ended.request.model,
+            "subject": ended.subject,
             "status": outcome.status,
             "details": outcome.details,
             "picked": decision.pod.address,
@@ -38,7 +34,8 @@ class AccessLog:
             "attempts": outcome.attempts,
             "score": round(float(decision.total[decision.candidates.rows[decision.pod.address]]), 1),
             "prefix_match": None if decision.prefix_match is None else round(decision.prefix_match, 3),
-            "seconds": round(seconds, 4),
+            "seconds": round(ended.seconds, 4),
+            "decision_seconds": round(ended.decision_seconds, 6),
             "ttft": _rounded(outcome.ttft),
             "tpot": _rounded(outcome.tpot),
             "prompt_tokens": usage.prompt,

@@ -24,6 +24,7 @@ DEBUG = "x-gateway-debug"
 TOLD = "told"
 
 REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 AUTHORIZATION = "authorization"
 METHOD = ":method"
 PATH = ":path"

@@ -7,20 +7,20 @@ awaits it and calls `resume`.
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 
-from extproc.access_log import AccessLog
 from extproc.answers import AnswerWatch
 from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
+from extproc.ended import Ended, Witness
 from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
 from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
-from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DEBUG, METHOD, PATH, REQUEST_ID, Headers
+from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DEBUG, METHOD, PATH, REQUEST_ID, TRACEPARENT, Headers
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
 from extproc.mutation import destination, routing
@@ -54,7 +54,7 @@ class Pipeline:
         metrics: Metrics,
         decisions: DecisionLog,
         ledger: Ledger,
-        access_log: AccessLog | None,
+        witnesses: Sequence[Witness],
         max_body: int,
         forward_token: bool,
         explain_to_clients: bool = False,
@@ -78,7 +78,7 @@ class Pipeline:
         self.wall_clock = wall_clock
         self.rng = rng
         self.ledger = ledger
-        self.access_log = access_log
+        self.witnesses = witnesses
         # From a random start, so that entries of a process that was before this one are not taken for its own.
         self._keys = rng.getrandbits(64)
 
@@ -112,6 +112,7 @@ class Exchange:
     __slots__ = (
         "_closed",
         "_decision",
+        "_decision_seconds",
         "_ended",
         "_head",
         "_identity",
@@ -137,6 +138,7 @@ class Exchange:
         self._watch: AnswerWatch | None = None
         self._closed = False
         self._ended = 0.0
+        self._decision_seconds = 0.0
         self._key = ""
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
@@ -215,11 +217,23 @@ class Exchange:
             )
         seconds = (self._ended or now) - self._started
         pipeline.metrics.ended(request.model, decision.pod.address, outcome, seconds)
-        if pipeline.access_log is not None:
-            subject = self._identity.subject if self._identity is not None else ""
-            pipeline.access_log.ended(
-                pipeline.wall_clock(), request, decision, outcome, subject=subject, seconds=seconds
-            )
+        if pipeline.witnesses:
+            self._tell(request, decision, outcome, seconds)
+
+    def _tell(self, request: Request, decision: Decision, outcome: Outcome, seconds: float) -> None:
+        pipeline = self._pipeline
+        ended = Ended(
+            at=pipeline.wall_clock(),
+            seconds=seconds,
+            decision_seconds=self._decision_seconds,
+            request=request,
+            decision=decision,
+            outcome=outcome,
+            subject=self._identity.subject if self._identity is not None else "",
+            traceparent=self._head.headers.get(TRACEPARENT) if self._head is not None else "",
+        )
+        for witness in pipeline.witnesses:
+            witness.ended(ended)
 
     def _moved(self, address: str, now: float) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
@@ -276,7 +290,8 @@ class Exchange:
             routing(destination(decision.pods), self._told(), pipeline.removed_headers),
             tag=Tag(self._key, self._explanation(decision)),
         )
-        pipeline.metrics.decided(pipeline.clock() - now, decision.prefix_match)
+        self._decision_seconds = pipeline.clock() - now
+        pipeline.metrics.decided(self._decision_seconds, decision.prefix_match)
         pipeline.decisions.add(pipeline.wall_clock(), request, decision)
         if log.isEnabledFor(logging.DEBUG):
             extra = {"request_id": request.id, "model": request.model, "pods": destination(decision.pods)}

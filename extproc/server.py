@@ -21,6 +21,7 @@ from extproc.auth.jwt import Authenticator
 from extproc.config import GatewayConfig, Loaded
 from extproc.config.surfaces import surfaces
 from extproc.decisions import DecisionLog
+from extproc.ended import Witness
 from extproc.endpoints_file import EndpointsFile
 from extproc.errors import GatewayError, no_ready_pod
 from extproc.events import LogEntry
@@ -151,6 +152,21 @@ class Gateway:
     def _rows(self) -> list[dict[str, Any]]:
         return self._store.statistics(time.monotonic())
 
+    def _witnesses(self) -> list[Witness]:
+        config = self._config
+        witnesses: list[Witness] = []
+        if config.logging.access:
+            witnesses.append(AccessLog(partial(os.write, sys.stdout.fileno())))
+        if config.tracing.endpoint is not None:
+            try:
+                from extproc.tracing import Tracing
+            except ImportError as error:
+                raise StartError("cannot start: tracing needs pip install 'infer-gateway[otel]'") from error
+            tracing = Tracing(config.tracing.endpoint, config.tracing.sample_ratio, random.random)
+            self._cleanup.push_async_callback(asyncio.to_thread, tracing.close)
+            witnesses.append(tracing)
+        return witnesses
+
     def _build_transport(self, authenticator: Authenticator | None) -> Transport:
         config = self._config
         pipeline = self._pipeline = Pipeline(
@@ -160,7 +176,7 @@ class Gateway:
             metrics=self._metrics,
             decisions=self._decisions,
             ledger=self._ledger,
-            access_log=AccessLog(partial(os.write, sys.stdout.fileno())) if config.logging.access else None,
+            witnesses=self._witnesses(),
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
             explain_to_clients=config.debug.response_header,

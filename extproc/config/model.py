@@ -314,6 +314,20 @@ class LoggingConfig(Section):
     format: Literal["json", "text"] = Field(default="json", description="json: one object a line. text: for people.")
 
 
+class TracingConfig(Section):
+    """Spans of requests, sent by OTLP over HTTP. On when `endpoint` is given."""
+
+    endpoint: fields.HttpUrl | None = Field(
+        default=None, description="URL of the collector, such as http://collector:4318/v1/traces."
+    )
+    sample_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests without trace context that get spans, 0-1. Those with one do as it says.",
+    )
+
+
 class DebugConfig(Section):
     """What explains the gateway's decisions."""
 
@@ -340,6 +354,7 @@ class GatewayConfig(Section):
     admin: AdminConfig = Field(default=AdminConfig(), description="Health, metrics and debug pages.")
     envoy: EnvoyConfig = Field(default=EnvoyConfig(), description="What of Envoy's own set-up follows from here.")
     logging: LoggingConfig = Field(default=LoggingConfig(), description="Logs.")
+    tracing: TracingConfig = Field(default=TracingConfig(), description="Spans of requests.")
     debug: DebugConfig = Field(default=DebugConfig(), description="What explains the gateway's decisions.")
 
     def scheduler_config(self) -> SchedulerConfig:

@@ -6,6 +6,7 @@ Every parser raises ValueError with the reason and, where there is one, a sugges
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 #: Longest path of a Unix socket in bytes: Linux's `sun_path` has 108, one of them the final zero.
 MAX_SOCKET_PATH = 107
@@ -173,6 +174,14 @@ def transport_address(text: str) -> str:
     if not _DNS_NAME.fullmatch(name):
         raise ValueError(f"must be unix:///absolute/path or host:port, not {describe(text)}")
     return f"{name.lower()}:{port}"
+
+
+def http_url(text: str) -> str:
+    """A URL of http or https. Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL")
+    return text
 
 
 def socket_path(text: str) -> str:

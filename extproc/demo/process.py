@@ -24,6 +24,7 @@ class Child:
         self._on_line = on_line
         self._waiters: list[tuple[Callable[[str], bool], asyncio.Future[str]]] = []
         self._reader = asyncio.create_task(self._read())
+        self._output: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -33,18 +34,23 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] = lambda _line: None,
+        on_output: Callable[[bytes], object] | None = None,
     ) -> "Child":
+        """Starts `command`. `on_line` gets each line of its log, `on_output` each line of its standard output."""
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL if on_output is None else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=env,
             limit=1 << 20,
             # Ctrl-C in a terminal goes to the whole process group; these are ended in order, by us.
             start_new_session=True,
         )
-        return cls(name, process, on_line)
+        child = cls(name, process, on_line)
+        if on_output is not None:
+            child.read_output(on_output)
+        return child
 
     async def line(self, wanted: Callable[[str], bool], within: float) -> str:
         """The first line from now on, or among those kept, for which `wanted` is true.
@@ -62,6 +68,16 @@ class Child:
                 return await future
         except TimeoutError:
             raise self._failure(f"did not come up within {within:g} s") from None
+
+    def read_output(self, on_output: Callable[[bytes], object]) -> None:
+        """Hands each line of the standard output on, until it ends."""
+        self._output = asyncio.create_task(self._read_output(on_output))
+
+    async def _read_output(self, on_output: Callable[[bytes], object]) -> None:
+        stream = self.process.stdout
+        assert stream is not None  # noqa: S101 - it was asked for
+        while line := await stream.readline():
+            on_output(line)
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -86,6 +102,8 @@ class Child:
     async def wait(self) -> int:
         code = await self.process.wait()
         await self._reader
+        if self._output is not None:
+            await self._output
         return code
 
     def _failure(self, what: str) -> ChildFailed:

@@ -53,12 +53,14 @@ class Stack:
         port: int = 0,
         admin_port: int = 0,
         on_line: Callable[[str], None] = lambda _line: None,
+        on_output: Callable[[bytes], object] | None = None,
         sidecar_env: Mapping[str, str] | None = None,
         envoy_transform: Callable[[str], str] = lambda text: text,
         envoy_concurrency: int = 2,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="infer-gateway-"))
         self._on_line = on_line
+        self._on_output = on_output
         self._sidecar_env = dict(sidecar_env or {})
         self._envoy_transform = envoy_transform
         self._envoy_concurrency = envoy_concurrency
@@ -100,7 +102,11 @@ class Stack:
         path.write_text(dump(self.config), encoding="utf-8")
         command = [sys.executable, "-m", "extproc", "serve", "--config", str(path)]
         self.sidecar = await Child.start(
-            "sidecar", command, env={**os.environ, **self._sidecar_env}, on_line=self._on_line
+            "sidecar",
+            command,
+            env={**os.environ, **self._sidecar_env},
+            on_line=self._on_line,
+            on_output=self._on_output,
         )
         line = await self.sidecar.line(lambda text: '"message":"serving"' in text, START_TIMEOUT)
         self.admin = json.loads(line)["admin"]

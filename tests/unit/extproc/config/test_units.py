@@ -247,3 +247,14 @@ def test_texts_are_read_or_refused(parse: Callable[[str], str], text: str) -> No
         assert str(error).isprintable()
     else:
         assert parse(canonical) == canonical
+
+
+@pytest.mark.parametrize("text", ["http://collector:4318/v1/traces", "https://[::1]/x"])
+def test_http_urls(text: str) -> None:
+    assert units.http_url(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "collector:4318", "file:///x", "http://", "grpc://collector:4317"])
+def test_no_http_urls(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an http:// or https:// URL"):
+        units.http_url(text)
