@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from extproc import __version__
+from extproc import __version__, discovery
 from extproc.access_log import AccessLog
 from extproc.admin import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
@@ -32,9 +32,6 @@ from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
 from extproc.transport import Transport
 from scheduler.builder import build
-from scheduler.pool.discovery.dns import DnsDiscovery, Target
-from scheduler.pool.discovery.static import StaticDiscovery
-from scheduler.pool.discovery.union import UnionDiscovery
 from scheduler.pool.scrape import Scraper
 from scheduler.pool.store import PodStore
 from scheduler.registry import installed_registry
@@ -99,7 +96,11 @@ def _transport(config: GatewayConfig) -> type[Transport]:
 
 
 class Gateway:
-    """The sidecar: start it, stop it."""
+    """The sidecar: start it, stop it.
+
+    Raises:
+        StartError: a source of pods cannot work here.
+    """
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
@@ -113,14 +114,13 @@ class Gateway:
             on_fault=self._plugin_fault,
             clock=time.perf_counter,
         )
+        self._metrics.watch_plugins(self._profile.statistics)
         for warning in warnings:
             log.warning("configuration: %s", warning)
-        self._discovery = UnionDiscovery(
-            [
-                StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static]),
-                *[DnsDiscovery([Target(one.name, one.port)], one.interval) for one in endpoints.dns],
-            ]
-        )
+        try:
+            self._discovery = discovery.build(endpoints)
+        except discovery.DiscoveryError as error:
+            raise StartError(f"cannot start: {error}") from error
         dialect = endpoints.dialect()
         self._scraper = Scraper(
             self._store,
@@ -261,7 +261,9 @@ class Gateway:
         log.info("stopped")
 
     def _publish(self, pods: Sequence[Pod]) -> None:
-        self._store.set_pods(pods, time.monotonic())
+        _, left = self._store.set_pods(pods, time.monotonic())
+        for pod in left:
+            self._metrics.pod_left(pod.address)
         self._scraper.set_pods(pods)
         try:
             self._endpoints_file.write(pods)

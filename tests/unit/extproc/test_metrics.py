@@ -111,3 +111,18 @@ def test_key_sets_are_shown_by_issuer() -> None:
     assert [got["jwks_usable", f"issuer={name}"] for name in "ab"] == [1, 0]
     assert [got["jwks_fetches_total", f"issuer={name}"] for name in "ab"] == [4, 2]
     assert [got["jwks_fetch_failures_total", f"issuer={name}"] for name in "ab"] == [1, 2]
+
+
+def test_a_pod_that_left_leaves_no_series() -> None:
+    metrics = Metrics(list)
+    for pod in ("a", "b"):
+        metrics.ended("m", pod, Outcome(status=200), 0.1)
+    metrics.pod_left("a")
+    assert [key for key in samples(metrics) if "pod=a" in key] == []
+    assert samples(metrics)["requests_total", "model=m", "pod=b", "status=200"] == 1
+
+
+def test_plugins_tell_of_themselves() -> None:
+    metrics = Metrics(list)
+    metrics.watch_plugins(lambda: {"prefix-cache": {"entries": 5}})
+    assert samples(metrics)["plugin_state", "name=entries", "plugin=prefix-cache"] == 5

@@ -1,0 +1,41 @@
+{{- define "matrixinfer.name" -}}
+{{- default "matrixinfer" .Values.nameOverride -}}
+{{- end -}}
+
+{{- define "infer-gateway.fullname" -}}
+{{- default "infer-gateway" .Values.fullnameOverride -}}
+{{- end -}}
+
+{{- define "infer-gateway.selector" -}}
+app.kubernetes.io/name: infer-gateway
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "infer-gateway.labels" -}}
+{{ include "infer-gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "infer-gateway.image" -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+
+{{- define "infer-gateway.adminPort" -}}
+{{ dig "admin" "port" 9090 .Values.gateway }}
+{{- end -}}
+
+{{- define "infer-gateway.listenerPort" -}}
+{{ dig "listener" "port" 8080 .Values.gateway }}
+{{- end -}}
+
+{{- define "infer-gateway.adminSocket" -}}
+{{ dig "envoy" "adminSocket" "/var/run/infer-gateway/envoy-admin.sock" .Values.gateway }}
+{{- end -}}
+
+{{- define "infer-gateway.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}

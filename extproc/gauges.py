@@ -1,0 +1,82 @@
+"""Gauges that are read when a scrape asks, from whoever knows: what is gone leaves no series behind."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Rows = Callable[[], Iterable[Mapping[str, Any]]]
+
+#: Gauge name -> (help, key in a pod's row).
+_POD_GAUGES = {
+    "infer_gateway_pod_in_flight": ("Requests picked for the pod that have not ended.", "in_flight"),
+    "infer_gateway_pod_in_flight_tokens": ("Their prompt tokens that no cache should hold.", "in_flight_tokens"),
+    "infer_gateway_pod_waiting": ("Requests in the engine's queue, as scraped.", "waiting"),
+    "infer_gateway_pod_running": ("Requests that the engine computes, as scraped.", "running"),
+    "infer_gateway_pod_kv_usage_ratio": ("Used share of the KV cache, as scraped.", "kv_usage"),
+    "infer_gateway_pod_scrape_age_seconds": ("Since the last successful scrape.", "scrape_age"),
+}
+
+
+class PodGauges(Collector):
+    """The pods of the pool."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        rows = list(self._rows())
+        ready = GaugeMetricFamily("infer_gateway_pods_ready", "Pods that may be picked.")
+        ready.add_metric([], sum(1 for row in rows if row.get("ready")))
+        yield ready
+        for name, (text, key) in _POD_GAUGES.items():
+            gauge = GaugeMetricFamily(name, text, labels=["pod"])
+            for row in rows:
+                value = row.get(key)
+                if value is not None:
+                    gauge.add_metric([row["address"]], float(value))
+            yield gauge
+
+
+class KeyGauges(Collector):
+    """The key sets of the issuers. Their names are configuration, so the labels are bounded."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        keys = GaugeMetricFamily("infer_gateway_jwks_keys", "Usable keys of the issuer.", labels=["issuer"])
+        usable = GaugeMetricFamily(
+            "infer_gateway_jwks_usable", "1: tokens can be checked. 0: no keys, or too old ones.", labels=["issuer"]
+        )
+        age = GaugeMetricFamily(
+            "infer_gateway_jwks_age_seconds", "Since the key set was last fetched.", labels=["issuer"]
+        )
+        fetches = CounterMetricFamily("infer_gateway_jwks_fetches", "Fetches of the key set.", labels=["issuer"])
+        failures = CounterMetricFamily("infer_gateway_jwks_fetch_failures", "Fetches that failed.", labels=["issuer"])
+        for row in self._rows():
+            labels = [row["issuer"]]
+            keys.add_metric(labels, row["keys"])
+            usable.add_metric(labels, row["usable"])
+            fetches.add_metric(labels, row["fetches"])
+            failures.add_metric(labels, row["failures"])
+            if row["age"] is not None:
+                age.add_metric(labels, row["age"])
+        yield from (keys, usable, age, fetches, failures)
+
+
+class PluginGauges(Collector):
+    """What plugins tell of themselves: plugin -> name -> value."""
+
+    def __init__(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily(
+            "infer_gateway_plugin_state", "What a plugin holds, by its own names.", labels=["plugin", "name"]
+        )
+        for plugin, values in self._statistics().items():
+            for name, value in values.items():
+                gauge.add_metric([plugin, name], float(value))
+        yield gauge
