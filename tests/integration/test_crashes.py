@@ -178,6 +178,26 @@ async def test_clients_that_leave_leave_no_count_behind(running: Gateway) -> Non
     await eventually(running.idle)
 
 
+async def test_an_envoy_that_dies_leaves_no_count_behind(running: Gateway) -> None:
+    for replica in running.fleet.replicas:
+        replica.faults = Faults(token_delay=0.05)
+    tasks = [asyncio.create_task(running.chat(f"{n}", stream=n % 2 == 0, max_tokens=200)) for n in range(10)]
+
+    async def all_picked() -> bool:
+        return await running.in_flight() == 10
+
+    await eventually(all_picked)
+    envoy = running.stack.envoy
+    assert envoy is not None
+    await envoy.kill()
+    assert all(isinstance(end, Exception) for end in await asyncio.gather(*tasks, return_exceptions=True))
+    await eventually(running.idle)
+    # A new one finds the sidecar as it was.
+    await running.stack.start_envoy()
+    async with running.client.get(f"http://{running.stack.address}/v1/models") as response:
+        assert response.status == 200
+
+
 @pytest.mark.parametrize("fault", ["500", "html", "huge", "hang"])
 async def test_a_pod_with_bad_metrics_disturbs_nobody(tmp_path: Path, fault: str) -> None:
     async with gateway(configuration("endpoints: {scrape: {timeout: 100ms}}", tmp_path)) as running:
