@@ -279,7 +279,8 @@ class Exchange:
         )
         identity = self._identity
         if identity is not None and not identity.may_use(request.model):
-            raise forbidden(f"The token does not allow the model {request.model!r}.", detail="model_not_allowed")
+            what = f"the model {request.model!r}" if request.model else "requests that name no model"
+            raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
         decision = _scheduled(pipeline, request, now)
         self._request = request
         self._decision = decision

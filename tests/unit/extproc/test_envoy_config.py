@@ -79,6 +79,9 @@ def test_only_ext_proc_may_write_what_the_guard_reads() -> None:
     (principal,) = policy["policies"]["picked"]["principals"]
     matcher = principal["sourced_metadata"]["metadata_matcher"]
     assert (matcher["filter"], matcher["path"]) == ("envoy.lb", [{"key": "x-gateway-destination-endpoint"}])
+    balancer = bootstrap["static_resources"]["clusters"][1]["load_balancing_policy"]["policies"][0]
+    sources = balancer["typed_extension_config"]["typed_config"]["override_host_sources"]
+    assert [list(source) for source in sources] == [["metadata"]]
     for route in hcm(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]:
         assert "metadata" not in route
         overridden = route.get("typed_per_filter_config", {}).keys()
@@ -93,6 +96,8 @@ def test_nothing_is_let_in_by_another_way() -> None:
     assert "allow_connect" not in manager["http2_protocol_options"]
     assert manager["common_http_protocol_options"]["headers_with_underscores_action"] == "REJECT_REQUEST"
     assert rendered(AUTH)["admin"]["address"]["pipe"]["mode"] == 0o600
+    # To model servers Envoy speaks HTTP/1.1 without trailers, unless told otherwise: what a client says there ends here.
+    assert "typed_extension_protocol_options" not in rendered(AUTH)["static_resources"]["clusters"][1]
 
 
 def test_limits_and_addresses() -> None:

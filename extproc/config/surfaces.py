@@ -1,0 +1,49 @@
+"""Who can reach what: every surface that the gateway opens, and what protects it."""
+
+from typing import NamedTuple
+
+from extproc.config.model import GatewayConfig
+from extproc.config.units import is_loopback
+
+_UNIX = "unix:"
+_SOCKET = "a Unix socket of mode 0600: this user and root"
+_LOOPBACK = "loopback: every process of this machine (or pod)"
+
+
+class Surface(NamedTuple):
+    """Something that others can connect to."""
+
+    #: Whose it is, and for what.
+    name: str
+    address: str
+    protection: str
+    #: True: other machines can reach it, and the gateway itself does nothing against that.
+    exposed: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.address}: {self.protection}"
+
+
+def surfaces(config: GatewayConfig, *, extproc: str, admin: str) -> tuple[Surface, ...]:
+    """Every surface of `config`; `extproc` and `admin` are where the sidecar really listens."""
+    listener = config.listener
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    requests = f"{host}:{listener.port}"
+    if config.auth_policy() is not None:
+        clients = Surface("requests (Envoy)", requests, "bearer tokens; no TLS", False)
+    else:
+        clients = _bound("requests (Envoy)", requests, "authentication is off")
+    return (
+        clients,
+        Surface("admin interface (Envoy)", f"{_UNIX}//{config.envoy.admin_socket}", _SOCKET, False),
+        _bound("ext_proc (sidecar)", extproc, "whoever reaches it learns the pods and can pose as Envoy"),
+        _bound("health, metrics, debug pages (sidecar)", admin, "whoever reaches it can read them"),
+    )
+
+
+def _bound(name: str, address: str, otherwise: str) -> Surface:
+    if address.startswith(_UNIX):
+        return Surface(name, address, _SOCKET, False)
+    if is_loopback(address.rpartition(":")[0].strip("[]")):
+        return Surface(name, address, _LOOPBACK, False)
+    return Surface(name, address, f"nothing: {otherwise}", True)
