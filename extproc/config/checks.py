@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from extproc.config.authentication import is_exposed
 from extproc.config.decode import Decoded, known_keys
+from extproc.config.discovery import KubernetesEndpoints
 from extproc.config.model import AuthConfig, EndpointsConfig, EngineConfig, GatewayConfig, IssuerConfig
 from extproc.config.problems import Path, Problem, nearest
 from extproc.config.units import is_ip, shorten, split_port
@@ -40,6 +41,7 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
         reason = "the sidecar's own server takes a Unix socket only"
         yield Problem(reason, ("transport", "mode"), hint="leave mode out, or set it to grpcio")
     yield from _endpoints(config.endpoints)
+    yield from _kubernetes(config.endpoints.kubernetes, decoded)
     yield from _signals(config.endpoints, decoded)
     if decoded.sound(("listener", "host"), ("listener", "port"), ("admin",), ("transport", "address")):
         yield from _ports(config)
@@ -59,8 +61,10 @@ def warnings(config: GatewayConfig) -> Iterator[Problem]:
                 yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
             if not issuer.audiences:
                 yield Problem("no audiences are given: tokens made for other services are let in, too", path)
-    if not config.endpoints.static and not config.endpoints.dns:
-        yield Problem("neither static nor dns names a pod: requests get a 503", ("endpoints",))
+    endpoints = config.endpoints
+    if not (endpoints.static or endpoints.dns or endpoints.file or endpoints.kubernetes):
+        reason = "none of static, dns, file and kubernetes says where the pods are: requests get a 503"
+        yield Problem(reason, ("endpoints",))
 
 
 def _issuers(auth: AuthConfig) -> list[tuple[Path, IssuerConfig]]:
@@ -123,6 +127,20 @@ def _endpoints(endpoints: EndpointsConfig) -> Iterator[Problem]:
         if names.setdefault(key, index) != index:
             reason = f"{one.name}:{one.port} is listed already, at dns[{names[key]}]"
             yield Problem(reason, ("endpoints", "dns", index, "name"))
+
+
+def _kubernetes(found: KubernetesEndpoints | None, decoded: Decoded) -> Iterator[Problem]:
+    if found is None:
+        return
+    path: Path = ("endpoints", "kubernetes")
+    wanted = {"service": found.service, "selector": found.selector, "inferencePool": found.inference_pool}
+    given = [key for key, value in wanted.items() if value is not None]
+    if not given and decoded.sound(path):
+        yield Problem(f"names no pods: give one of {', '.join(wanted)}", path)
+    for key in given[1:]:
+        yield Problem(f"cannot be set beside {given[0]}: one of the two says which pods", (*path, key), at_key=True)
+    if found.context is not None and found.kubeconfig is None and decoded.sound((*path, "kubeconfig")):
+        yield Problem("is of a kubeconfig, and none is given", (*path, "context"), at_key=True)
 
 
 def _signals(endpoints: EndpointsConfig, decoded: Decoded) -> Iterator[Problem]:

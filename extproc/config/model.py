@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema
 
 from extproc.auth.base import AuthPolicy, Issuer
 from extproc.config import authentication, fields
+from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
 from extproc.config.fields import AsTuple, Bytes, Seconds, Section, Text, Texts
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
 from scheduler.pool.dialects import DIALECTS, Dialect, custom
@@ -159,14 +160,6 @@ class StaticEndpoint(Section):
         return {"anyOf": [{"type": "string", "description": "ip:port, or [ip6]:port."}, full]}
 
 
-class DnsEndpoint(Section):
-    """A name that resolves to the addresses of pods, such as that of a headless Service."""
-
-    name: fields.DnsName = Field(description="Host name; every address that it resolves to is a pod.")
-    port: fields.PodPort = Field(description="Port of the pods, 1-65535.")
-    interval: Annotated[float, Seconds(0.1, HOUR)] = Field(default=5.0, description="Time between look-ups.")
-
-
 class EngineConfig(Section):
     """How an engine of your own names its metrics: per signal, names in order of preference."""
 
@@ -199,6 +192,8 @@ class EndpointsConfig(Section):
         default=(), description="Pods that are always there."
     )
     dns: Annotated[tuple[DnsEndpoint, ...], AsTuple] = Field(default=(), description="Names that resolve to pods.")
+    file: FileEndpoints | None = Field(default=None, description="A file that lists pods.")
+    kubernetes: KubernetesEndpoints | None = Field(default=None, description="Pods that Kubernetes knows, watched.")
     engine: Text = Field(
         default="vllm", description=f"Engine of the pods: {', '.join(DIALECTS)}, or one from `engines`."
     )
@@ -228,7 +223,7 @@ class EndpointsConfig(Section):
     def with_static(self, addresses: Sequence[str]) -> Self:
         """The same, with these pods (`ip:port`) and no others."""
         pods = tuple(StaticEndpoint.model_validate(address) for address in addresses)
-        return self.model_copy(update={"static": pods, "dns": ()})
+        return self.model_copy(update={"static": pods, "dns": (), "file": None, "kubernetes": None})
 
 
 class ListenerConfig(Section):

@@ -13,8 +13,9 @@ Publish = Callable[[Sequence[Pod]], None]
 class Discovery(Protocol):
     """A source of pods. Used once: one `run`."""
 
-    #: Set once the source was asked for the first time: what was published by then is all that it knows. A source
-    #: that cannot be reached sets it too, so that it never keeps the gateway from starting with the pods of others.
+    #: Set once the source had its first answer: what was published by then is all that it knows. A source that cannot
+    #: be reached leaves it clear. In a rolling update, a gateway that is ready and knows no pod takes the place of one
+    #: that knows them all. How long the pods of other sources wait for it is `UnionDiscovery`'s business.
     first_sync: asyncio.Event
 
     async def run(self, publish: Publish) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 import msgspec
 
+from scheduler.pool.discovery.addresses import IPAddress, join, order
 from scheduler.pool.discovery.base import Publish
 from scheduler.types import Pod
 
@@ -22,9 +23,6 @@ FIRST_INTERVAL = 1.0
 TIMEOUT = 30.0
 
 Resolve = Callable[[str], Awaitable[Iterable[str]]]
-
-
-_Address = IPv4Address | IPv6Address
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -49,7 +47,7 @@ class DnsDiscovery:
     """The addresses of all names, asked for again and again.
 
     A look-up that fails never takes away what an earlier one found, "no such name" included: a resolver that lost its
-    upstream says the same. What an answer leaves out is gone.
+    upstream says the same. What an answer leaves out is gone. `first_sync` waits until every name had an answer.
 
     Args:
         targets: names and ports.
@@ -73,7 +71,7 @@ class DnsDiscovery:
         self._resolve = resolve
         self._sleep = sleep
         self._timeout = timeout
-        self._found: dict[Target, frozenset[_Address]] = {}
+        self._found: dict[Target, frozenset[IPAddress]] = {}
         self._errors: dict[Target, str] = {}
         self._published: list[Pod] | None = None
         self.first_sync = asyncio.Event()
@@ -83,8 +81,9 @@ class DnsDiscovery:
             await asyncio.gather(*map(self._ask, self._targets))
             if self._found or not self._targets:
                 self._publish(publish)
-            self.first_sync.set()
             complete = len(self._found) == len(self._targets)
+            if complete:
+                self.first_sync.set()
             await self._sleep(self._interval if complete else min(self._interval, FIRST_INTERVAL))
 
     async def _ask(self, target: Target) -> None:
@@ -102,7 +101,7 @@ class DnsDiscovery:
             log.info("%s resolves again", target.host)
         self._found[target] = found
 
-    async def _look_up(self, host: str) -> frozenset[_Address]:
+    async def _look_up(self, host: str) -> frozenset[IPAddress]:
         async with asyncio.timeout(self._timeout):
             found = frozenset(_addresses(await self._resolve(host)))
         if not found:
@@ -111,23 +110,14 @@ class DnsDiscovery:
 
     def _publish(self, publish: Publish) -> None:
         addresses = {(address, target.port) for target, found in self._found.items() for address in found}
-        pods = [Pod(_join(*one)) for one in sorted(addresses, key=_order)]
+        pods = [Pod(join(*one)) for one in sorted(addresses, key=order)]
         if pods != self._published:
             self._published = pods
             publish(pods)
 
 
-def _addresses(answer: Iterable[str]) -> Iterable[_Address]:
+def _addresses(answer: Iterable[str]) -> Iterable[IPAddress]:
     for text in answer:
         # An address with a zone (fe80::1%eth0) means something on one machine only.
         if "%" not in text:
             yield ip_address(text)
-
-
-def _order(one: tuple[_Address, int]) -> tuple[int, int, int]:
-    address, port = one
-    return address.version, int(address), port
-
-
-def _join(address: _Address, port: int) -> str:
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"

@@ -112,6 +112,39 @@ def test_pods_are_listed_once() -> None:
     assert found({"endpoints": {"dns": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}}) == []
 
 
+def test_kubernetes_is_asked_for_one_thing() -> None:
+    def kubernetes(**data: Any) -> list[str]:
+        return found({"endpoints": {"kubernetes": data}})
+
+    service, pool = {"name": "s"}, {"name": "p"}
+    assert kubernetes(service=service, kubeconfig="/k", context="c") == []
+    assert kubernetes() == ["endpoints.kubernetes: names no pods: give one of service, selector, inferencePool"]
+    assert kubernetes(inferencePool=pool, service=service) == [
+        "endpoints.kubernetes.inferencePool: cannot be set beside service: one of the two says which pods"
+    ]
+    assert kubernetes(service=service, context="c") == [
+        "endpoints.kubernetes.context: is of a kubeconfig, and none is given"
+    ]
+    # What is wrong is told of once.
+    assert found({"endpoints": {"kubernetes": {"service": {"name": "S"}}}}) == []
+    assert kubernetes(service=service, kubeconfig="k", context="c") == []
+
+
+def test_it_is_said_when_nothing_says_where_the_pods_are() -> None:
+    def said(endpoints: dict[str, Any]) -> bool:
+        config = GatewayConfig.model_validate({"endpoints": endpoints})
+        return any("says where the pods are" in problem.reason for problem in checks.warnings(config))
+
+    assert said({})
+    for endpoints in (
+        {"static": ["10.0.0.1:80"]},
+        {"dns": [{"name": "a", "port": 1}]},
+        {"file": {"path": "/pods"}},
+        {"kubernetes": {"service": {"name": "s"}}},
+    ):
+        assert not said(endpoints)
+
+
 def test_engines_are_known() -> None:
     assert found({"endpoints": {"engine": "sglang"}}) == []
     assert found({"endpoints": {"engine": "mine", "engines": {"mine": {"waiting": ["w"]}}}}) == []

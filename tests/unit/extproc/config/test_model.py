@@ -26,7 +26,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_every_key_is_documented_and_in_camel_case() -> None:
     seen = list(models(GatewayConfig))
-    assert len({model.__name__ for model in seen}) == 21
+    assert len({model.__name__ for model in seen}) == 26
     for model in seen:
         assert model.__doc__
         assert model.model_config["extra"] == "forbid"
@@ -61,6 +61,7 @@ def test_defaults() -> None:
     assert (default.debug.decisions, default.debug.response_header) == (256, False)
     endpoints = default.endpoints
     assert (endpoints.static, endpoints.dns, endpoints.engine, endpoints.engines) == ((), (), "vllm", {})
+    assert (endpoints.file, endpoints.kubernetes) == (None, None)
     scrape = endpoints.scrape
     assert (scrape.interval, scrape.timeout, scrape.path, scrape.scheme) == (0.2, 1.0, "/metrics", "http")
 
@@ -190,10 +191,11 @@ def test_pods_as_text_and_in_full() -> None:
 
 
 def test_other_pods_in_their_place() -> None:
-    endpoints = EndpointsConfig.model_validate({"dns": [{"name": "a", "port": 1}], "engine": "sglang"})
+    elsewhere = {"file": {"path": "/pods"}, "kubernetes": {"service": {"name": "s"}}}
+    endpoints = EndpointsConfig.model_validate({"dns": [{"name": "a", "port": 1}], "engine": "sglang", **elsewhere})
     changed = endpoints.with_static(["10.0.0.1:80"])
     assert [pod.address for pod in changed.static] == ["10.0.0.1:80"]
-    assert changed.dns == ()
+    assert (changed.dns, changed.file, changed.kubernetes) == ((), None, None)
     assert changed.engine == "sglang"
     assert isinstance(changed, EndpointsConfig)
     with pytest.raises(ValidationError):

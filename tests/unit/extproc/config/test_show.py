@@ -21,7 +21,17 @@ def effective(text: str) -> dict[str, Any]:
 
 def test_defaults_are_filled_in() -> None:
     shown = yaml.safe_load(dump(GatewayConfig()))
-    assert list(shown) == ["scheduler", "endpoints", "listener", "transport", "admin", "envoy", "logging", "tracing", "debug"]
+    assert list(shown) == [
+        "scheduler",
+        "endpoints",
+        "listener",
+        "transport",
+        "admin",
+        "envoy",
+        "logging",
+        "tracing",
+        "debug",
+    ]
     plugins = shown["scheduler"]["plugins"]
     assert plugins["Filter"] == {"enabled": list(DEFAULT_FILTERS), "disabled": []}
     assert plugins["Score"]["enabled"] == [{"name": one.name, "weight": 1} for one in DEFAULT_SCORERS]

@@ -1,12 +1,18 @@
 """What every source of pods has to keep to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
+from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from scheduler.pool.discovery.base import Discovery
 from scheduler.pool.discovery.dns import DnsDiscovery, Target
+from scheduler.pool.discovery.file import FileDiscovery
+from scheduler.pool.discovery.kubernetes.credentials import Cluster, Credentials
+from scheduler.pool.discovery.kubernetes.discovery import KubernetesDiscovery, LabelledPods, PoolPods, ServicePods
 from scheduler.pool.discovery.static import StaticDiscovery
 from scheduler.pool.discovery.union import UnionDiscovery
 from scheduler.types import Pod
@@ -26,21 +32,78 @@ async def for_ever(_: float) -> None:
     await asyncio.Event().wait()
 
 
+class Turns:
+    """How often somebody waited to try again."""
+
+    count = 0
+
+
+TURNS = Turns()
+
+
+async def no_time(_: float) -> None:
+    TURNS.count += 1
+    await asyncio.sleep(0)
+
+
+async def no_answer(_: str) -> list[str]:
+    raise OSError("no answer")
+
+
 def dns(*addresses: str) -> DnsDiscovery:
     return DnsDiscovery([Target("pods.example", 8000)], resolve=answering(*addresses), sleep=for_ever)
 
 
-SOURCES: dict[str, Callable[[], Discovery]] = {
-    "static": lambda: StaticDiscovery([*PODS, PODS[0]]),
-    "dns": lambda: dns(*ADDRESSES, ADDRESSES[0]),
-    "union": lambda: UnionDiscovery([StaticDiscovery(PODS[:2]), dns(*ADDRESSES), UnionDiscovery([])]),
-}
+async def kubernetes(api: KubeApi, wanted: ServicePods | LabelledPods | PoolPods) -> KubernetesDiscovery:
+    # The last one is not ready, another is one of somebody else.
+    for number, address in enumerate([*ADDRESSES, "10.0.0.4"]):
+        api.put("pods", pod(f"p{number}", address, ready=address in ADDRESSES, labels={"app": "a"}))
+    api.put("pods", pod("other", "10.0.0.5", labels={"app": "b"}))
+    api.put("inferencepools", inference_pool("p", {"app": "a"}, 8000))
+    api.put("endpointslices", endpoint_slice("s-1", "s", *[endpoint(address, "") for address in ADDRESSES]))
+    await api.start()
+    return KubernetesDiscovery(wanted, Credentials(Cluster(server=api.url)), rng=random.Random(1))
 
 
-@pytest.fixture(params=SOURCES)
-def source(request: pytest.FixtureRequest) -> Discovery:
-    made: Discovery = SOURCES[request.param]()
-    return made
+def file(path: Path) -> FileDiscovery:
+    path.write_text("".join(f"- {pod.address}\n" for pod in PODS))
+    return FileDiscovery(path, sleep=for_ever)
+
+
+@pytest.fixture(params=["static", "dns", "file", "union", "kubernetes service", "kubernetes labels", "kubernetes pool"])
+async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Discovery]:
+    api = KubeApi()
+    kind = request.param
+    if kind == "static":
+        yield StaticDiscovery([*PODS, PODS[0]])
+    elif kind == "dns":
+        yield dns(*ADDRESSES, ADDRESSES[0])
+    elif kind == "file":
+        yield file(tmp_path / "pods.yaml")
+    elif kind == "union":
+        yield UnionDiscovery([StaticDiscovery(PODS[:2]), dns(*ADDRESSES), UnionDiscovery([])], sleep=for_ever)
+    elif kind == "kubernetes service":
+        yield await kubernetes(api, ServicePods("s", "http"))
+    elif kind == "kubernetes labels":
+        yield await kubernetes(api, LabelledPods({"app": "a"}, (8000,)))
+    else:
+        yield await kubernetes(api, PoolPods("p"))
+    await api.kill()
+
+
+@pytest.fixture(params=["dns", "file", "union", "kubernetes"])
+async def unreachable(request: pytest.FixtureRequest, tmp_path: Path) -> Discovery:
+    """A source that has no answer."""
+    if request.param == "dns":
+        return DnsDiscovery([Target("pods.example", 8000)], resolve=no_answer, sleep=no_time)
+    if request.param == "file":
+        return FileDiscovery(tmp_path / "none", sleep=no_time)
+    api = KubeApi()
+    await api.start()
+    await api.kill()
+    credentials = Credentials(Cluster(server=api.url))
+    away = KubernetesDiscovery(LabelledPods({"app": "a"}, (8000,)), credentials, rng=random.Random(1), sleep=no_time)
+    return UnionDiscovery([StaticDiscovery([]), away], sleep=no_time) if request.param == "union" else away
 
 
 async def test_publishes_what_it_knows_before_it_says_so(source: Discovery) -> None:
@@ -49,7 +112,7 @@ async def test_publishes_what_it_knows_before_it_says_so(source: Discovery) -> N
     task = asyncio.create_task(source.run(lambda pods: published.append(list(pods))))
     await source.first_sync.wait()
     assert published
-    assert published[-1] == PODS
+    assert [pod.address for pod in published[-1]] == [pod.address for pod in PODS]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -61,7 +124,22 @@ async def test_runs_until_it_is_cancelled_and_leaves_nothing_behind(source: Disc
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert {one for one in asyncio.all_tasks() if "discovery" in repr(one.get_coro())} == set()
+
+
+async def test_is_not_in_sync_before_it_had_an_answer(unreachable: Discovery) -> None:
+    published: list[Sequence[Pod]] = []
+    task = asyncio.create_task(unreachable.run(lambda pods: published.append(pods)))
+    before = TURNS.count
+    async with asyncio.timeout(10):
+        while TURNS.count < before + 5:
+            await asyncio.sleep(0)
+    assert not unreachable.first_sync.is_set()
+    # A union has the empty list of the source that was reached.
+    assert not any(published)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_bug_of_whoever_is_told_is_not_hidden(source: Discovery) -> None:

@@ -56,7 +56,8 @@ async def running(zone: Zone, *targets: Target, interval: float = 5.0) -> AsyncI
     source = DnsDiscovery(targets, interval, resolve=zone.resolve, sleep=zone.sleep)
     task = asyncio.create_task(source.run(publish))
     await zone.rest()
-    assert source.first_sync.is_set()
+    answered = {target.host for target in targets if isinstance(zone.names.get(target.host), list)}
+    assert source.first_sync.is_set() is (answered == {target.host for target in targets})
     yield published
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -126,6 +127,19 @@ async def test_a_name_that_is_not_there_yet() -> None:
         assert zone.slept == [FIRST_INTERVAL, 5.0]
 
 
+async def test_in_sync_when_every_name_had_an_answer() -> None:
+    zone = Zone(b=["10.0.0.2"])
+    source = DnsDiscovery([Target("a", 80), Target("b", 80)], resolve=zone.resolve, sleep=zone.sleep)
+    task = asyncio.create_task(source.run(lambda _: None))
+    await zone.rest()
+    assert not source.first_sync.is_set()
+    zone.names = {"a": ["10.0.0.1"], "b": NO_SUCH_NAME}
+    await zone.again()
+    assert source.first_sync.is_set()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_nothing_is_published_before_anything_is_known() -> None:
     zone = Zone()
     async with running(zone, Target("a", 80), interval=0.3) as published:
@@ -153,7 +167,7 @@ async def test_a_resolver_that_hangs_is_given_up() -> None:
     source = DnsDiscovery([Target("a", 80)], resolve=hang, sleep=sleep, timeout=0.01)
     task = asyncio.create_task(source.run(lambda _: None))
     await slept.wait()
-    assert source.first_sync.is_set()
+    assert not source.first_sync.is_set()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -1,0 +1,92 @@
+"""The sources of pods that a configuration names."""
+
+import logging
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from extproc.config import EndpointsConfig
+from extproc.config.discovery import KubernetesEndpoints
+from extproc.errors import GatewayError
+from scheduler.pool.discovery.base import Discovery
+from scheduler.pool.discovery.dns import DnsDiscovery, Target
+from scheduler.pool.discovery.file import FileDiscovery
+from scheduler.pool.discovery.kubernetes.credentials import (
+    SERVICE_ACCOUNT,
+    Cluster,
+    Credentials,
+    CredentialsError,
+    in_cluster,
+)
+from scheduler.pool.discovery.kubernetes.discovery import KubernetesDiscovery, LabelledPods, PoolPods, ServicePods
+from scheduler.pool.discovery.kubernetes.kubeconfig import read_kubeconfig
+from scheduler.pool.discovery.static import StaticDiscovery
+from scheduler.pool.discovery.union import UnionDiscovery
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+
+class DiscoveryError(GatewayError):
+    """A source of pods cannot work where this process runs. `str()` says why."""
+
+
+def build(
+    endpoints: EndpointsConfig, environ: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT
+) -> Discovery:
+    """All sources as one. Nothing is asked for yet.
+
+    Args:
+        endpoints: the configuration.
+        environ: where a pod finds its API server.
+        service_account: the folder of the pod's own credentials.
+
+    Raises:
+        DiscoveryError: there is no way to the API server; trying again would not help.
+    """
+    sources: list[Discovery] = []
+    # Without a pod it is no source: it would be one that says at once that there are none.
+    if endpoints.static:
+        sources.append(StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static]))
+    sources += [DnsDiscovery([Target(one.name, one.port)], one.interval) for one in endpoints.dns]
+    if endpoints.file is not None:
+        sources.append(FileDiscovery(Path(endpoints.file.path), endpoints.file.interval))
+    if endpoints.kubernetes is not None:
+        sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))
+    # With no source at all, it is known that there are no pods.
+    return UnionDiscovery(sources or [StaticDiscovery([])])
+
+
+def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> KubernetesDiscovery:
+    try:
+        cluster = (
+            in_cluster(environ, service_account)
+            if config.kubeconfig is None
+            else read_kubeconfig(Path(config.kubeconfig), config.context or "")
+        )
+        credentials = Credentials(cluster)
+        # Read once now: a mistake in them should end the start, not be tried again for ever.
+        credentials.access()
+    except CredentialsError as error:
+        raise DiscoveryError(f"endpoints.kubernetes: {error}") from error
+    _log(cluster)
+    return KubernetesDiscovery(_wanted(config), credentials, rng=random.Random())  # noqa: S311 - spreads load
+
+
+def _wanted(config: KubernetesEndpoints) -> ServicePods | LabelledPods | PoolPods:
+    if config.service is not None:
+        return ServicePods(config.service.name, config.service.port, config.service.namespace or "")
+    if config.selector is not None:
+        selector = config.selector
+        return LabelledPods(selector.match_labels, selector.ports, selector.namespace or "")
+    if config.inference_pool is not None:
+        return PoolPods(config.inference_pool.name, config.inference_pool.namespace or "")
+    # The configuration's own checks let no such thing through.
+    raise DiscoveryError("endpoints.kubernetes: names no pods")
+
+
+def _log(cluster: Cluster) -> None:
+    log.info("kubernetes", extra={"server": cluster.server, "namespace": cluster.namespace})
+    if not cluster.verify:
+        log.warning("kubernetes: insecure-skip-tls-verify: whoever is on the way can say which pods there are")

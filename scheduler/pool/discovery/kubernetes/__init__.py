@@ -1,0 +1,1 @@
+"""Pods as a Kubernetes API server knows them: listed, then watched."""
