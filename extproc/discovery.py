@@ -45,17 +45,13 @@ def build(
     Raises:
         DiscoveryError: there is no way to the API server; trying again would not help.
     """
-    sources: list[Discovery] = []
-    # Without a pod it is no source: it would be one that says at once that there are none.
-    if endpoints.static:
-        sources.append(StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static]))
+    sources: list[Discovery] = [StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static])]
     sources += [DnsDiscovery([Target(one.name, one.port)], one.interval) for one in endpoints.dns]
     if endpoints.file is not None:
         sources.append(FileDiscovery(Path(endpoints.file.path), endpoints.file.interval))
     if endpoints.kubernetes is not None:
         sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))
-    # With no source at all, it is known that there are no pods.
-    return UnionDiscovery(sources or [StaticDiscovery([])])
+    return UnionDiscovery(sources)
 
 
 def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> KubernetesDiscovery:

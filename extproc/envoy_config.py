@@ -46,6 +46,7 @@ def render(config: GatewayConfig) -> str:
         "outcome_trailers_disabled": json.dumps(config.envoy.outcomes != "trailers"),
         "outcome_log_disabled": json.dumps(config.envoy.outcomes != "access-log"),
         "sidecar_address": json.dumps(_address(config.transport.address)),
+        "max_requests_per_connection": int(config.endpoints.dialect().closes_connections),
         "endpoints_file": config.envoy.endpoints_file,
     }
     # Values go between YAML's double quotes or are JSON, which is YAML; a quote or backslash in one would end it early.

@@ -15,6 +15,7 @@ _POD_GAUGES = {
     "infer_gateway_pod_waiting": ("Requests in the engine's queue, as scraped.", "waiting"),
     "infer_gateway_pod_running": ("Requests that the engine computes, as scraped.", "running"),
     "infer_gateway_pod_kv_usage_ratio": ("Used share of the KV cache, as scraped.", "kv_usage"),
+    "infer_gateway_pod_resting_seconds": ("Left alone for so long, for failed requests; 0: not.", "resting_for"),
     "infer_gateway_pod_scrape_age_seconds": ("Since the last successful scrape.", "scrape_age"),
 }
 

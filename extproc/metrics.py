@@ -115,6 +115,8 @@ class Metrics:
             self._retries.add((), outcome.attempts - 1)
         if outcome.served and outcome.served != picked:
             self._fallbacks.add(())
+        if outcome.status is None or outcome.status >= 400:
+            return  # an error is no token
         if outcome.ttft is not None:
             self._ttft.of(label).observe(outcome.ttft)
         if (tpot := outcome.tpot) is not None:

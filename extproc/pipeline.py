@@ -202,23 +202,37 @@ class Exchange:
         assert self._ticket is not None  # noqa: S101
         now = pipeline.clock()
         status = outcome.status
-        if outcome.served and outcome.served != decision.pod.address:
-            self._moved(outcome.served, now)
-        elif status is not None and status >= 500:
+        picked = decision.pod.address
+        served = outcome.served or picked
+        if served != picked:
+            # Envoy went on to another pod only because this one failed.
+            self._failed_at(picked, now)
+            self._moved(served, now)
+        if status is None:
+            pass
+        elif status >= 500:
             # No pod computed it: none holds its prefix.
-            _take_back(decision)
-        if status is not None and status < 400:
-            pipeline.store.observe_outcome(
-                self._ticket.pod.address,
-                ttft=outcome.ttft,
-                uncached_tokens=_computed(outcome.usage, decision),
-                tpot=outcome.tpot,
-                now=now,
-            )
+            if served == picked:
+                _take_back(decision)
+            self._failed_at(served, now)
+        else:
+            pipeline.store.observe_success_of_request(served)
+            if status < 400:
+                pipeline.store.observe_outcome(
+                    served,
+                    ttft=outcome.ttft,
+                    uncached_tokens=_computed(outcome.usage, decision),
+                    tpot=outcome.tpot,
+                    now=now,
+                )
         seconds = (self._ended or now) - self._started
-        pipeline.metrics.ended(request.model, decision.pod.address, outcome, seconds)
+        pipeline.metrics.ended(request.model, picked, outcome, seconds)
         if pipeline.witnesses:
             self._tell(request, decision, outcome, seconds)
+
+    def _failed_at(self, address: str, now: float) -> None:
+        if self._pipeline.store.observe_failure_of_request(address, now):
+            log.warning("pod left alone: requests failed in a row", extra={"pod": address})
 
     def _tell(self, request: Request, decision: Decision, outcome: Outcome, seconds: float) -> None:
         pipeline = self._pipeline

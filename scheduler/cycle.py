@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Pods in a decision: the best, and four that Envoy may try after it. More retries would outlive any client's patience.
 MAX_PODS = 5
+#: Share of the pods below which nobody rests: Envoy's panic threshold is the same.
+MIN_AWAKE = 0.5
 #: Totals that differ by less are a tie; far above rounding noise and far below what any scorer means by a difference.
 TIE = 1e-6
 #: Scores may leave their range by so much: rounding, not a fault.
@@ -45,6 +47,8 @@ def schedule(
     pods = snapshot if request.subset is None else _allowed(snapshot, request.subset)
     if not pods.pods:
         raise NoReadyPod("no pod is ready" if request.subset is None else "no pod of the allowed subset is ready")
+    if pods.resting is not None:
+        pods = _awake(pods, pods.resting)
     for member in profile.preparers:
         _prepare(profile, member, request, pods, cycle)
     filtered: dict[str, int] = {}
@@ -101,6 +105,12 @@ def _allowed(snapshot: Snapshot, subset: frozenset[str]) -> Snapshot:
     keep = np.zeros(len(snapshot), np.bool_)
     keep[allowed] = True
     return snapshot.select(keep)
+
+
+def _awake(pods: Snapshot, resting: BoolArray) -> Snapshot:
+    """Without the pods that failed lately, unless that is most of them: then it is not the pods that are at fault."""
+    left = len(pods.pods) - np.count_nonzero(resting)
+    return pods.select(~resting) if left and left >= len(pods.pods) * MIN_AWAKE else pods
 
 
 def _prepare(profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle) -> None:

@@ -111,8 +111,8 @@ class Snapshot:
     """
 
     __slots__ = (
-        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "running",
-        "served", "tpot", "ttft", "waiting",
+        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "resting",
+        "running", "served", "tpot", "ttft", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -128,8 +128,11 @@ class Snapshot:
         in_flight: IntArray,
         in_flight_tokens: IntArray,
         served: IntArray,
+        resting: BoolArray | None = None,
     ) -> None:
         self.pods = pods
+        #: Pods that failed lately and are left alone for now; None: no pod.
+        self.resting = resting
         #: Requests in the engine's queue, including those that arrived since the scrape as far as the gateway knows.
         self.waiting = waiting
         #: Requests that the engine is computing.
@@ -223,6 +226,7 @@ class Snapshot:
             in_flight=self.in_flight[rows],
             in_flight_tokens=self.in_flight_tokens[rows],
             served=self.served[rows],
+            resting=_any(None if self.resting is None else self.resting[rows]),
         )
         if len(self._selected) < MAX_SELECTIONS:
             self._selected[mask] = (rows, selected)
@@ -232,6 +236,7 @@ class Snapshot:
         """This selection with the live columns of `whole`; everything else is shared, caches included."""
         other = Snapshot.__new__(Snapshot)
         other.pods = self.pods
+        other.resting = self.resting
         other.waiting = whole.waiting[rows]
         other.running = whole.running[rows]
         other.kv_usage = self.kv_usage
@@ -253,6 +258,10 @@ class Snapshot:
         except KeyError:
             value = self.derived[key] = compute(self)
             return value
+
+
+def _any(mask: BoolArray | None) -> BoolArray | None:
+    return mask if mask is not None and mask.any() else None
 
 
 class Undo(Protocol):

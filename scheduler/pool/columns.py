@@ -74,7 +74,7 @@ class Columns:
         until = until[until > now]
         return float(until.min()) if until.size else float("inf")
 
-    def snapshot(self, pods: tuple[Pod, ...], now: float, tokens: float) -> Snapshot:
+    def snapshot(self, pods: tuple[Pod, ...], now: float, tokens: float, resting: BoolArray | None = None) -> Snapshot:
         """The pods as they are at `now`, with `own_ttft` as for a request of so many uncached `tokens`."""
         fresh = self.gauges_until > now
         own_ttft = np.maximum(self.own_ttft.value + self.own_slope * (tokens - self.own_tokens), 0.0)
@@ -89,6 +89,7 @@ class Columns:
             in_flight=self.in_flight,
             in_flight_tokens=self.in_flight_tokens,
             served=self.served,
+            resting=resting,
         )
 
     def _adapters_where(self, fresh: BoolArray) -> tuple[Adapters, ...]:

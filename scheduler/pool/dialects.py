@@ -26,6 +26,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     #: Gauge 0-1, averaged over series: the engine spreads its requests over its ranks itself, so what counts for the
     #: next request is how full the pod is, not how full its fullest rank is.
     kv_usage: tuple[str, ...] = ()
+    #: The engine closes connections after an answer without saying so: the next request on one would be reset, and
+    #: retried at another pod though the pick was right.
+    closes_connections: bool = False
     #: Histograms in seconds, without `_sum` and `_count`: time to first token, time per output token.
     ttft: tuple[str, ...] = ()
     tpot: tuple[str, ...] = ()
@@ -75,6 +78,7 @@ LLAMACPP = Dialect(
     waiting=("llamacpp:requests_deferred",),
     running=("llamacpp:requests_processing",),
     kv_usage=("llamacpp:kv_cache_usage_ratio",),
+    closes_connections=True,
 )
 
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (VLLM, SGLANG, TRTLLM, LLAMACPP)}

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable
 from math import inf, nan
 from typing import Any
 
+import numpy as np
+
 from scheduler.pool.columns import Columns
 from scheduler.pool.correction import corrected
 from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean, PooledSlope
 from scheduler.pool.signals import Sample
-from scheduler.types import NO_ADAPTERS, FloatArray, Pod, Snapshot
+from scheduler.pool.trouble import Trouble
+from scheduler.types import NO_ADAPTERS, BoolArray, FloatArray, Pod, Snapshot
 
 #: Seconds after which outcomes of requests make a new snapshot. Their estimates move slowly (half-life 10 s), and
 #: requests end far more often than pods are scraped.
@@ -46,6 +49,8 @@ class PodStore:
         #: Time to first token over uncached tokens, of all pods.
         self._pooled = PooledSlope()
         self._acquired = 0
+        #: Pods at which a request failed and none was answered since.
+        self._troubled: set[_Entry] = set()
         self._snapshot = self._columns.snapshot((), 0.0, 0.0)
         #: When the current snapshot ends to be true.
         self._deadline = inf
@@ -123,6 +128,7 @@ class PodStore:
         entry.scraped_running = nan if sample.running is None else sample.running
         entry.scraped_at = now
         entry.failures = 0
+        entry.error = ""
         waiting, running = corrected(entry.scraped_waiting, entry.scraped_running, entry.seen, entry.in_flight)
         columns.waiting[row], columns.running[row] = waiting, running
         columns.kv_usage[row] = nan if sample.kv_usage is None else sample.kv_usage
@@ -190,6 +196,24 @@ class PodStore:
             columns.own_tpot.set(row, entry.tpot.value, now, now + KNOWN_FOR)
         self._refresh_by(now + OUTCOME_REFRESH)
 
+    def observe_failure_of_request(self, address: str, now: float) -> bool:
+        """A request failed at a pod, or did not reach it. Returns whether the pod is left alone from now on."""
+        entry = self._entries.get(address)
+        if entry is None or entry.row < 0:
+            return False
+        self._troubled.add(entry)
+        if not entry.trouble.failed(now):
+            return False
+        self._deadline = -inf
+        return True
+
+    def observe_success_of_request(self, address: str) -> None:
+        """A pod answered a request; with what, is not its fault."""
+        entry = self._entries.get(address)
+        if entry is not None and entry.trouble.succeeded():
+            self._troubled.discard(entry)
+            self._deadline = -inf
+
     # What is asked
 
     def snapshot(self, now: float) -> Snapshot:
@@ -221,9 +245,27 @@ class PodStore:
     # Inside
 
     def _renew(self, pods: tuple[Pod, ...], now: float) -> Snapshot:
-        self._snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x)
-        self._deadline = self._columns.known_until(now)
+        resting, until = self._resting(len(pods), now) if self._troubled else (None, inf)
+        self._snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x, resting)
+        self._deadline = min(self._columns.known_until(now), until)
         return self._snapshot
+
+    def _resting(self, size: int, now: float) -> tuple[BoolArray | None, float]:
+        """Which rows rest, None for none; and when the next rest is over."""
+        self._troubled = {entry for entry in self._troubled if entry.row >= 0 and entry.trouble.failures}
+        resting: BoolArray | None = None
+        next_end = inf
+        for entry in self._troubled:
+            trouble = entry.trouble
+            if trouble.until > now:
+                next_end = min(next_end, trouble.until)
+            elif not (trouble.rest and entry.in_flight):
+                # Well enough, or rested: one request may try. While that is under way, no other.
+                continue
+            if resting is None:
+                resting = np.zeros(size, np.bool_)
+            resting[entry.row] = True
+        return resting, next_end
 
     def _refresh_by(self, time: float) -> None:
         if time < self._deadline:
@@ -305,7 +347,7 @@ class _Entry:
 
     __slots__ = (
         "_pooled", "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at",
-        "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "ttft",
+        "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "trouble", "ttft",
     )  # fmt: skip
 
     def __init__(self, pod: Pod, pooled: PooledSlope) -> None:
@@ -331,6 +373,7 @@ class _Entry:
         self.error = ""
         self.ttft = DecayingLine(self._pooled)
         self.tpot = DecayingMean()
+        self.trouble = Trouble()
 
 
 def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]:
@@ -358,6 +401,8 @@ def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]
             "capacity": adapters.capacity,
         },
         "scrape_age": None if entry.scraped_at == -inf else now - entry.scraped_at,
+        "resting_for": max(entry.trouble.until - now, 0.0),
+        "failed_requests": entry.trouble.failures,
         "failures": entry.failures,
         "failing_for": now - entry.failing_since if entry.failures else None,
         "error": entry.error,

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.gateway import MODEL, configuration, eventually, gateway
 
+from modelsim.server import Faults
+
 pytestmark = pytest.mark.integration
 
 #: Sticky until saturated (docs/plugins.md).
@@ -79,6 +81,27 @@ async def test_a_second_request_joins_the_first_before_that_is_answered(tmp_path
         second = await running.chat("two", system=system, max_tokens=1)
         assert not first.done()
         assert second.pod == (await first).pod
+
+
+async def test_a_pod_that_fails_fast_does_not_swallow_the_traffic(tmp_path: Path) -> None:
+    """It would always have the fewest requests in flight."""
+    statuses: Counter[int] = Counter()
+    async with gateway(configuration("{}", tmp_path)) as running:
+        running.fleet.replicas[0].faults = Faults(error_rate=1, status=500)
+
+        async def client(number: int) -> None:
+            for turn in range(25):
+                statuses[(await running.chat(f"{number} {turn}", max_tokens=8)).status] += 1
+
+        await asyncio.gather(*[client(number) for number in range(4)])
+        assert statuses[500] <= 20
+        # Well again, it is found out about by one request at a time.
+        running.fleet.replicas[0].faults = Faults()
+
+        async def taken_back() -> bool:
+            return (await running.chat("again", max_tokens=1)).pod == "pod-1"
+
+        await eventually(taken_back)
 
 
 @pytest.mark.parametrize("allowed", [True, False])

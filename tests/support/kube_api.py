@@ -72,6 +72,8 @@ class KubeApi:
         self.unknown: set[str] = set()
         #: Statuses to answer the next requests with, whatever they are; 0: as it should be.
         self.faults: list[int] = []
+        #: Where everybody is sent instead of being answered.
+        self.moved_to = ""
         #: Cleared: nobody is answered.
         self.answering = asyncio.Event()
         self.answering.set()
@@ -178,6 +180,8 @@ class KubeApi:
         await self.answering.wait()
         if self.faults and (fault := self.faults.pop(0)):
             return refuse(fault, "the server is currently unable to handle the request")
+        if self.moved_to:
+            return web.Response(status=302, headers={"Location": self.moved_to})
         if self.tokens is not None and authorization.removeprefix("Bearer ") not in self.tokens:
             return refuse(401, "Unauthorized")
         expected = f"/{KINDS[collection][0]}/namespaces/" if collection in KINDS else "?"

@@ -56,6 +56,13 @@ def test_one_source_of_usage(outcomes: str) -> None:
         assert http_filter(bootstrap, name)["disabled"] is by_trailers
 
 
+@pytest.mark.parametrize(("engine", "expected"), [("vllm", 0), ("llamacpp", 1)])
+def test_connections_to_engines_that_close_them(engine: str, expected: int) -> None:
+    models = rendered(f"endpoints: {{engine: {engine}}}")["static_resources"]["clusters"][1]
+    (options,) = models["typed_extension_protocol_options"].values()
+    assert options["common_http_protocol_options"]["max_requests_per_connection"] == expected
+
+
 def test_what_clients_may_not_say_is_stripped() -> None:
     for document in ("", AUTH):
         bootstrap = rendered(document)
@@ -97,7 +104,8 @@ def test_nothing_is_let_in_by_another_way() -> None:
     assert manager["common_http_protocol_options"]["headers_with_underscores_action"] == "REJECT_REQUEST"
     assert rendered(AUTH)["admin"]["address"]["pipe"]["mode"] == 0o600
     # To model servers Envoy speaks HTTP/1.1 without trailers, unless told otherwise: what a client says there ends here.
-    assert "typed_extension_protocol_options" not in rendered(AUTH)["static_resources"]["clusters"][1]
+    (options,) = rendered(AUTH)["static_resources"]["clusters"][1]["typed_extension_protocol_options"].values()
+    assert options["explicit_http_config"] == {"http_protocol_options": {}}
 
 
 def test_limits_and_addresses() -> None:

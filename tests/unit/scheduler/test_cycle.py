@@ -288,3 +288,27 @@ class TestRecord:
         assert records.pods == [address(1)]
         undo()
         assert records.pods == []
+
+
+class TestResting:
+    """Pods that failed lately."""
+
+    def decide(self, resting: list[bool], **options: Any) -> Decision:
+        pods = snapshot(*[P() for _ in resting])
+        pods.resting = np.array(resting)
+        return schedule(Profile(plugins={}), request(**options), pods, now=0.0, rng=Random(1))
+
+    def test_they_are_neither_picked_nor_fallen_back_to(self) -> None:
+        decision = self.decide([True, False, False, True])
+        assert sorted(pod.address for pod in decision.pods) == [address(1), address(2)]
+
+    def test_where_most_of_them_rest_none_does(self) -> None:
+        assert len(self.decide([True, True, False]).pods) == 3
+        assert len(self.decide([True]).pods) == 1
+
+    def test_within_a_subset_too(self) -> None:
+        subset = frozenset({address(0), address(1)})
+        assert [pod.address for pod in self.decide([True, False, False], subset=subset).pods] == [address(1)]
+        # None of the allowed ones rests.
+        subset = frozenset({address(1), address(2)})
+        assert len(self.decide([True, False, False], subset=subset).pods) == 2

@@ -8,7 +8,7 @@ def test_by_name() -> None:
 
 
 def test_signals_are_the_fields_that_hold_names() -> None:
-    assert set(SIGNALS) == set(Dialect.__struct_fields__) - {"name", "path"}
+    assert set(SIGNALS) == set(Dialect.__struct_fields__) - {"name", "path", "closes_connections"}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=str)
@@ -16,7 +16,9 @@ def test_every_engine_tells_its_load_in_names_that_a_user_might_write(dialect: D
     assert dialect.waiting
     assert dialect.running
     written = {signal: getattr(dialect, signal) for signal in SIGNALS}
-    assert custom(written, name=dialect.name, path=dialect.path) == dialect
+    mine = custom(written, name=dialect.name, path=dialect.path)
+    assert {signal: getattr(mine, signal) for signal in SIGNALS} == written
+    assert (mine.name, mine.path) == (dialect.name, dialect.path)
 
 
 def test_custom() -> None:

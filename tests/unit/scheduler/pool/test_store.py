@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from scheduler.pool.estimate import KNOWN_FOR
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import CORRECTION_REFRESH, OUTCOME_REFRESH, PodStore, Ticket
+from scheduler.pool.trouble import FIRST_REST, TRIP
 from scheduler.types import NO_ADAPTERS, Adapters, Pod
 
 A, B, C = (Pod(f"10.0.0.{number}:8000", name) for number, name in enumerate("abc", 1))
@@ -414,6 +415,8 @@ class TestStatistics:
                 "tpot": None,
                 "adapters": {"running": [], "waiting": [], "capacity": 0},
                 "scrape_age": None,
+                "resting_for": 0.0,
+                "failed_requests": 0,
                 "failures": 0,
                 "failing_for": None,
                 "error": "",
@@ -435,8 +438,7 @@ class TestStatistics:
         assert row["error"] == "http_status: 500"
         store.observe(A.address, FULL, 2.0)
         row = store.statistics(2.0)[0]
-        # The last error stays to be read.
-        assert (row["failures"], row["failing_for"], row["error"]) == (0, None, "http_status: 500")
+        assert (row["failures"], row["failing_for"], row["error"]) == (0, None, "")
 
     def test_of_a_pod_that_left(self) -> None:
         store = new(A, B)
@@ -556,3 +558,55 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+class TestTrouble:
+    def store(self, count: int = 3) -> tuple[PodStore, list[Pod]]:
+        store, pods = PodStore(2.0), [Pod(f"10.0.0.{n}:80") for n in range(1, count + 1)]
+        store.set_pods(pods, 0.0)
+        return store, pods
+
+    def resting(self, store: PodStore, now: float) -> list[str]:
+        snapshot = store.snapshot(now)
+        if snapshot.resting is None:
+            return []
+        return [pod.address for pod, rests in zip(snapshot.pods, snapshot.resting.tolist(), strict=True) if rests]
+
+    def trip(self, store: PodStore, pod: Pod, now: float) -> None:
+        assert [store.observe_failure_of_request(pod.address, now) for _ in range(TRIP)][-1]
+
+    def test_a_pod_that_fails_rests_until_it_is_tried(self) -> None:
+        store, pods = self.store()
+        self.trip(store, pods[0], 1.0)
+        assert self.resting(store, 1.0) == [pods[0].address]
+        assert store.statistics(1.5)[0]["resting_for"] == FIRST_REST - 0.5
+        end = 1.0 + FIRST_REST
+        assert self.resting(store, end) == []
+        # One request may try; until it ends, no other.
+        ticket = store.acquire(pods[0], 1, end)
+        assert self.resting(store, end + 0.1) == [pods[0].address]
+        ticket.release(end + 0.2)
+        store.observe_success_of_request(pods[0].address)
+        assert self.resting(store, end + 0.2) == []
+        assert store.statistics(end + 0.2)[0]["failed_requests"] == 0
+
+    def test_a_trial_that_fails_begins_a_longer_rest(self) -> None:
+        store, pods = self.store()
+        self.trip(store, pods[0], 0.0)
+        assert store.observe_failure_of_request(pods[0].address, FIRST_REST)
+        assert self.resting(store, 2.5 * FIRST_REST) == [pods[0].address]
+        assert self.resting(store, 3 * FIRST_REST) == []
+
+    def test_a_restart_ends_it(self) -> None:
+        store, pods = self.store()
+        self.trip(store, pods[0], 0.0)
+        store.restarted(pods[0].address)
+        assert self.resting(store, 0.0) == []
+
+    def test_a_pod_that_left_is_no_trouble(self) -> None:
+        store, pods = self.store()
+        self.trip(store, pods[0], 0.0)
+        store.set_pods(pods[1:], 0.1)
+        assert self.resting(store, 0.1) == []
+        assert not store.observe_failure_of_request(pods[0].address, 0.2)
+        store.observe_success_of_request(pods[0].address)

@@ -128,6 +128,7 @@ async def test_what_is_broken_takes_nothing_away(
         path.write_text("- 10.0.0.1:80")
         await naps.again()
         assert len(published.lists) == 1
+        assert len(caplog.records) == 2
         path.write_text("- 10.0.0.2:80")
         await naps.again()
         assert published.addresses == ["10.0.0.2:80"]

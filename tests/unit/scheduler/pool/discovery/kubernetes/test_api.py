@@ -59,6 +59,14 @@ async def test_what_is_refused_says_why(api: KubeApi) -> None:
         await ask(Credentials(Cluster(server=api.url)))
 
 
+async def test_a_token_is_not_taken_elsewhere(api: KubeApi) -> None:
+    await api.start()
+    api.moved_to = f"{api.url}{PODS}?elsewhere=1"
+    with pytest.raises(Refused, match="^302 Found$"):
+        await ask(Credentials(Cluster(server=api.url, token=b"t")))
+    assert len(api.asked) == 1
+
+
 async def test_tls_with_an_authority_of_its_own(api: KubeApi, tmp_path: Path) -> None:
     authority, other = trustme.CA(), trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

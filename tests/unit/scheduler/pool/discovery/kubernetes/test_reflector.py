@@ -230,6 +230,7 @@ async def test_410_lists_again_and_replaces_everything(api: KubeApi, as_status: 
 async def test_after_it_was_away_410_does_not_wait(api: KubeApi) -> None:
     api.put("pods", pod("a", "10.0.0.1"))
     async with mirror(api) as one:
+        one.clock.step = 0.0
         await api.wait_for_watches()
         await api.kill()
         async with asyncio.timeout(10):
@@ -317,6 +318,7 @@ async def test_what_may_not_be_watched_is_listed_again_and_again(
     api.forbidden.add(("watch", "pods"))
     async with mirror(api) as one:
         await api.wait_for(lambda: api.count("watch") >= 3)
+        assert api.count("list") == 3
         api.put("pods", pod("a", "10.0.0.1"))
         await one.until(a="10.0.0.1")
     (record,) = caplog.records
