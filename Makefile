@@ -57,5 +57,10 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
-	extproc/outcomes.py extproc/wire.py extproc/parsers/*.py extproc/usage/*.py extproc/auth/*.py
+	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire.py \
+	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/parsers/*.py extproc/usage/*.py \
+	extproc/auth/*.py extproc/config/*.py extproc/transport/frames.py extproc/transport/grpc_status.py \
+	extproc/transport/http2.py extproc/transport/requests.py extproc/transport/stream.py extproc/transport/health.py \
+	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py scheduler/pool/discovery/*.py \
+	scheduler/pool/discovery/kubernetes/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

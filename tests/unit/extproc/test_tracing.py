@@ -21,7 +21,11 @@ from scheduler.types import Prompt, Request
 
 SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = SAMPLED[:-1] + "0"
-REQUEST = Request(id="r-1", model="m", prompt=Prompt(["text"]))
+REQUEST = Request(
+    id="r-1",
+    model="m",
+    prompt=Prompt(["text that fills a block, so that there is something to match against what pods hold" * 2]),
+)
 
 
 def ended(**changes: Any) -> Ended:
@@ -80,6 +84,7 @@ def test_a_request_and_its_decision_in_the_clients_trace(traced: Traced) -> None
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (10, 5)
     assert (told["http.response.status_code"], told["server.address"]) == (200, "10.0.0.9:80")
     assert "infer_gateway.score.least-request" in (inner.attributes or {})
+    assert (inner.attributes or {})["infer_gateway.prefix_match"] == 0.0
     assert outer.status.status_code is StatusCode.UNSET
 
 

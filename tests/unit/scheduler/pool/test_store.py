@@ -590,6 +590,14 @@ class TestTrouble:
         assert self.resting(store, end + 0.2) == []
         assert store.statistics(end + 0.2)[0]["failed_requests"] == 0
 
+    def test_several_pods_rest_each_until_its_own_end(self) -> None:
+        store, pods = self.store(4)
+        self.trip(store, pods[0], 0.0)
+        self.trip(store, pods[1], 1.0)
+        assert self.resting(store, 1.0) == [pods[0].address, pods[1].address]
+        assert self.resting(store, FIRST_REST) == [pods[1].address]
+        assert self.resting(store, 1.0 + FIRST_REST) == []
+
     def test_a_trial_that_fails_begins_a_longer_rest(self) -> None:
         store, pods = self.store()
         self.trip(store, pods[0], 0.0)
