@@ -113,3 +113,9 @@ def test_failures_are_marked(traced: Traced, outcome: Outcome, code: StatusCode)
     span = traced.spans(ended(outcome=outcome))["infer_gateway.request"]
     assert span.status.status_code is code
     assert "server.address" in (span.attributes or {})
+
+
+def test_what_nobody_looked_at_is_not_told(traced: Traced) -> None:
+    told = ended()
+    spans = traced.spans(ended(decision=msgspec.structs.replace(told.decision, prefix_match=None)))
+    assert "infer_gateway.prefix_match" not in (spans["infer_gateway.decide"].attributes or {})
