@@ -35,7 +35,9 @@ class OnFault(Protocol):
 
 
 class Observe(Protocol):
-    def __call__(self, name: str, phase: str, seconds: float, /) -> None: ...
+    """Gives, once for each plugin and phase, what is to be called with the seconds of every run."""
+
+    def __call__(self, name: str, phase: str, /) -> Callable[[float], None]: ...
 
 
 def ignore_fault(name: str, phase: str, error: Exception, /) -> None:
@@ -45,12 +47,14 @@ def ignore_fault(name: str, phase: str, error: Exception, /) -> None:
 class Member:
     """One plugin in one phase."""
 
-    __slots__ = ("benched_until", "call", "name", "phase", "slow_runs")
+    __slots__ = ("benched_until", "call", "name", "observe", "phase", "slow_runs")
 
     def __init__(self, name: str, phase: str, call: Callable[..., Any]) -> None:
         self.name = name
         self.phase = phase
         self.call = call
+        #: Takes the seconds of each run.
+        self.observe: Callable[[float], None] | None = None
         self.slow_runs = 0
         self.benched_until = float("-inf")
 
@@ -79,7 +83,7 @@ class Profile:
             filters: names, in the order in which they run.
             scorers: names and weights.
             on_fault: told of every fault of a plugin.
-            observe: told the time of every run of a plugin; needs `clock`.
+            observe: gives for each plugin what is told the time of its runs; needs `clock`.
             clock: monotonic seconds. Without one, slow plugins are not told apart and nothing is measured.
 
         Raises:
@@ -89,7 +93,6 @@ class Profile:
             raise ValueError("observe needs a clock")
         self.plugins = dict(plugins)
         self.on_fault = on_fault
-        self.observe = observe
         self.clock = clock
         every = self.plugins.items()
         self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
@@ -97,6 +100,9 @@ class Profile:
         self.scorers = [Member(name, SCORE, _scorer(plugins[name])) for name, _ in scorers]
         self.recorders = [Member(name, PICKED, p.picked) for name, p in every if isinstance(p, Recorder)]
         self.watchers = [Member(name, LEFT, p.left) for name, p in every if isinstance(p, PodWatcher)]
+        if observe is not None:
+            for member in (*self.preparers, *self.filters, *self.scorers, *self.recorders):
+                member.observe = observe(member.name, member.phase)
         self.weights: dict[str, float] = dict(scorers)
         self.scorer_names = tuple(self.weights)
         #: Column of weights, or None where each is 1 and multiplying would change nothing.
@@ -123,8 +129,8 @@ class Profile:
             answer = FAULTY
         ended = clock()
         seconds = ended - started
-        if self.observe is not None:
-            self.observe(member.name, member.phase, seconds)
+        if member.observe is not None:
+            member.observe(seconds)
         if seconds < SLOW_SECONDS:
             member.slow_runs = 0
         else:

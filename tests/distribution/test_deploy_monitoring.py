@@ -44,7 +44,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.ended(
         "m", "a", Outcome(status=200, served="b", attempts=2, ttft=0.1, stream=1.0, usage=TokenUsage(9, 3, 9)), 1
     )
-    metrics.plugin("p", "score", 0.001)
+    metrics.plugin("p", "score")(0.001)
     metrics.plugin_fault("p", "score")
     metrics.scraped(0.01)
     metrics.scrape_failed("timeout")

@@ -81,7 +81,7 @@ def test_the_other_counters() -> None:
     metrics.decided(0.0001, 0.5)
     metrics.refused(401, "expired")
     metrics.authenticated("ok")
-    metrics.plugin("kv-cache", "score", 1e-5)
+    metrics.plugin("kv-cache", "score")(1e-5)
     metrics.plugin_fault("mine", "filter")
     metrics.scraped(0.002)
     metrics.scrape_failed("timeout")

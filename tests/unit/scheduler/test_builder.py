@@ -250,9 +250,7 @@ class TestBuild:
 
     def test_observers_are_handed_on(self) -> None:
         faults, clock = Faults(), Clock()
-        profile, _ = build(
-            SchedulerConfig(), REGISTRY, on_fault=faults, observe=lambda name, phase, seconds: None, clock=clock
-        )
+        profile, _ = build(SchedulerConfig(), REGISTRY, on_fault=faults, observe=lambda name, phase: print, clock=clock)
         assert profile.on_fault is faults
         assert profile.clock is clock
         assert profile.observe is not None
