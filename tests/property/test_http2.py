@@ -46,8 +46,13 @@ class Client:
         if cut < len(out):
             self.peer.machine.receive(out[cut:])
             back += self.peer.machine.data_to_send()
-        for event in self._h2.receive_data(back):
-            self._on(event)
+        # Frame by frame: h2 takes over a frame size that was acknowledged only with the next bytes that it is given.
+        at = 0
+        while at < len(back):
+            end = at + 9 + int.from_bytes(back[at : at + 3])
+            for event in self._h2.receive_data(back[at:end]):
+                self._on(event)
+            at = end
         return bool(out or back)
 
     def _on(self, event: h2.events.Event) -> None:
