@@ -49,10 +49,12 @@ def build(
     on_fault: OnFault = ignore_fault,
     observe: Observe | None = None,
     clock: Callable[[], float] | None = None,
+    before: Profile | None = None,
 ) -> tuple[Profile, list[str]]:
     """The profile that `config` describes, and warnings of what was left out of it.
 
-    `on_fault`, `observe` and `clock` are handed on to `Profile`.
+    `on_fault`, `observe` and `clock` are handed on to `Profile`. Plugins of the profile `before` whose arguments stay
+    the same are taken over, with all that they remember.
 
     Raises:
         PluginConfigError: the first of `validate`'s errors, or a plugin that cannot be constructed.
@@ -75,15 +77,26 @@ def build(
                 warnings.append(f"scorer {name!r} makes no sense beside others and is left out")
     args = {canonical(entry.name): entry.args for entry in config.plugin_config}
     plugins: dict[str, Any] = {}
+    arguments: dict[str, PluginParams] = {}
     waiting = [*filters, *(name for name, _ in scorers)]
     while waiting:
         name = waiting.pop(0)
         if name not in plugins:
             plugin = registry.get(name)
-            plugins[name] = _instance(name, plugin, args.get(name, {}))
+            params = _params(name, plugin, args.get(name, {}))
+            known = before.arguments.get(name) if before is not None else None
+            same = known is not None and known == params
+            plugins[name] = before.plugins[name] if before is not None and same else _instance(name, plugin, params)
+            arguments[name] = params
             waiting += [canonical(needed) for needed in getattr(plugin, "needs", ())]
     profile = Profile(
-        plugins=plugins, filters=filters, scorers=scorers, on_fault=on_fault, observe=observe, clock=clock
+        plugins=plugins,
+        arguments=arguments,
+        filters=filters,
+        scorers=scorers,
+        on_fault=on_fault,
+        observe=observe,
+        clock=clock,
     )
     return profile, warnings
 
@@ -182,11 +195,16 @@ def _found(name: str, registry: Registry, path: Path, errors: list[PluginConfigE
         return None
 
 
-def _instance(name: str, plugin: type[Any], args: Mapping[str, Any]) -> Any:
+def _params(name: str, plugin: type[Any], args: Mapping[str, Any]) -> PluginParams:
     # What is listed was validated; what another plugin needs may still lack arguments.
     for missing in _missing_args(name, plugin.Params, ("pluginConfig",)) if not args else ():
         raise missing
+    params: PluginParams = plugin.Params.model_validate(dict(args))
+    return params
+
+
+def _instance(name: str, plugin: type[Any], params: PluginParams) -> Any:
     try:
-        return plugin(plugin.Params.model_validate(dict(args)))
+        return plugin(params)
     except Exception as error:
         raise PluginConfigError(f"plugin {name!r} cannot be built: {error!r}", ("pluginConfig",)) from error

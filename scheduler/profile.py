@@ -70,6 +70,7 @@ class Profile:
         self,
         *,
         plugins: Mapping[str, Any],
+        arguments: Mapping[str, object] | None = None,
         filters: Sequence[str] = (),
         scorers: Sequence[tuple[str, float]] = (),
         on_fault: OnFault = ignore_fault,
@@ -80,6 +81,7 @@ class Profile:
 
         Args:
             plugins: every plugin that was built, by name. All of them prepare, record and watch, if they can.
+            arguments: what each was built with, by name.
             filters: names, in the order in which they run.
             scorers: names and weights.
             on_fault: told of every fault of a plugin.
@@ -92,6 +94,7 @@ class Profile:
         if observe is not None and clock is None:
             raise ValueError("observe needs a clock")
         self.plugins = dict(plugins)
+        self.arguments = dict(arguments or {})
         self.on_fault = on_fault
         self.clock = clock
         every = self.plugins.items()

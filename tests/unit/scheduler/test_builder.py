@@ -253,7 +253,7 @@ class TestBuild:
         profile, _ = build(SchedulerConfig(), REGISTRY, on_fault=faults, observe=lambda name, phase: print, clock=clock)
         assert profile.on_fault is faults
         assert profile.clock is clock
-        assert profile.observe is not None
+        assert all(member.observe is print for member in (*profile.filters, *profile.scorers))
 
 
 class ZoneParams(PluginParams):
@@ -321,3 +321,17 @@ class TestOutOfTree:
     def test_a_constructor_that_raises(self) -> None:
         with pytest.raises(PluginConfigError, match="cannot be built: RuntimeError"):
             build(configured(args={"zones:Zone": {"zone": "nowhere"}}, scores=["zones:Zone"]), REGISTRY)
+
+
+def test_plugins_whose_arguments_stay_are_taken_over() -> None:
+    old, _ = build(SchedulerConfig(), REGISTRY)
+    changed = SchedulerConfig(
+        plugin_config=(PluginConfig("least-request", {"maxWaitingRequests": 3}),),
+        scores_enabled=(ScorerRef("prefix-cache", 3.0), ScorerRef("queue")),
+    )
+    new, _ = build(changed, REGISTRY, before=old)
+    assert new.plugins["prefix-cache"] is old.plugins["prefix-cache"]
+    assert new.plugins["least-request"] is not old.plugins["least-request"]
+    assert new.weights == {"prefix-cache": 3.0, "queue": 1.0}
+    other = SchedulerConfig(plugin_config=(PluginConfig("prefix-cache", {"blockSizeToHash": 32}),))
+    assert build(other, REGISTRY, before=new)[0].plugins["prefix-cache"] is not old.plugins["prefix-cache"]
