@@ -187,8 +187,10 @@ class Exchange:
         outcome = UNKNOWN if self._watch is None else self._watch.outcome
         if outcome.status is not None:
             # Before the release: the count that goes is then that of the pod that served.
-            self._learn(outcome)
-            self._ticket.release(now)
+            try:
+                self._learn(outcome)
+            finally:
+                self._ticket.release(now)
             return
         self._ticket.release(now)
         self._ended = now
@@ -229,6 +231,8 @@ class Exchange:
         pipeline.metrics.ended(request.model, picked, outcome, seconds)
         if pipeline.witnesses:
             self._tell(request, decision, outcome, seconds)
+        # The request looks things up in this exchange: with its prompt, it would wait for the garbage collector.
+        self._request = None
 
     def _failed_at(self, address: str, now: float) -> None:
         if self._pipeline.store.observe_failure_of_request(address, now):

@@ -1,6 +1,7 @@
 """One request's way, without a socket: events in, replies and counts out."""
 
 import asyncio
+import gc
 import random
 from typing import Any
 
@@ -355,3 +356,28 @@ def test_illegal_events_are_for_the_transport() -> None:
         exchange.handle(body())
     exchange.close()
     assert "infer_gateway_streams 0.0" in World().page()
+
+
+def test_a_prompt_does_not_wait_for_the_garbage_collector() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    exchange.handle(trailers(picked))
+    gc.collect()
+    exchange.close()
+    del exchange
+    assert gc.collect() == 0
+
+
+def test_whoever_writes_requests_down_cannot_keep_one_in_flight() -> None:
+    world = World()
+
+    class Broken:
+        def ended(self, ended: object) -> None:
+            raise OSError("disk full")
+
+    world.pipeline.witnesses = [Broken()]
+    exchange, picked = routed(world)
+    exchange.handle(trailers(picked))
+    with pytest.raises(OSError, match="disk full"):
+        exchange.close()
+    assert world.in_flight() == [0, 0]
