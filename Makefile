@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types layers unit integration protos bench clean
+.PHONY: help demo test lint types layers unit integration browser protos docs screenshots bench clean
 
 help:
 	@echo "make demo         the whole stack on this machine (DEMO_ARGS='--once --json', '--config PATH', …)"
 	@echo "make test         lint, types, layers, and all tests"
 	@echo "make unit         the tests that need no Envoy"
 	@echo "make integration  the tests that run the real Envoy"
+	@echo "make browser      the tests of the admin page in a real Chromium, which must be there (CHROMIUM=/path/to/it)"
+	@echo "make docs         generate docs/configuration.md and docs/schema again from the configuration's model"
+	@echo "make screenshots  make docs/screenshots again: needs Chromium too"
 	@echo "make protos       generate extproc/_pb again from proto/"
 	@echo "make clean        remove the virtual environment and caches"
 
@@ -46,6 +49,17 @@ unit: $(STAMP)
 integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration
 
+# Not part of `make test`: a browser is not to be had by pip.
+browser: $(STAMP)
+	$(BIN)/python -m pytest tests/browser
+
+docs: $(STAMP)
+	$(BIN)/infer-gateway schema > docs/schema/infer-gateway.schema.json
+	$(BIN)/infer-gateway schema --markdown > docs/configuration.md
+
+screenshots: $(STAMP)
+	$(BIN)/python docs/make_screenshots.py
+
 protos: $(STAMP)
 	$(BIN)/python proto/generate.py
 
@@ -58,7 +72,8 @@ empty :=
 space := $(empty) $(empty)
 PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
 	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire.py \
-	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/parsers/*.py extproc/usage/*.py \
+	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/summary.py extproc/top/frame.py \
+	extproc/top/show.py extproc/parsers/*.py extproc/usage/*.py \
 	extproc/auth/*.py extproc/config/*.py extproc/transport/frames.py extproc/transport/grpc_status.py \
 	extproc/transport/http2.py extproc/transport/requests.py extproc/transport/stream.py extproc/transport/health.py \
 	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py scheduler/pool/discovery/*.py \

@@ -1,15 +1,18 @@
 """The admin pages: health, metrics, and what the gateway knows of its pods."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from extproc import __version__, admin_page
 from extproc.decisions import DecisionLog
 from extproc.errors import Refusal
 from extproc.headers import JSON_TYPE
 from extproc.metrics import Metrics
+from extproc.summary import summary
 
 
 class AdminServer:
@@ -32,12 +35,17 @@ class AdminServer:
         self._pods = pods
         self._decisions = decisions
         self._explain = explain
+        self._started = time.monotonic()
+        self._page = admin_page.html()
+        self._page_headers = admin_page.headers(self._page)
         app = web.Application(client_max_size=MAX_EXPLAINED_BODY)
+        app.router.add_get("/", self._people)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/debug/endpoints", self._endpoints)
         app.router.add_get("/debug/decisions", self._decisions_page)
+        app.router.add_get("/debug/summary", self._summary)
         app.router.add_post("/debug/explain", self._explanation)
         self._runner = web.AppRunner(app, access_log=None)
 
@@ -80,6 +88,21 @@ class AdminServer:
         rows = list(self._decisions.rows(int(text)))
         return web.Response(body=msgspec.json.encode({"decisions": rows}), content_type=JSON_TYPE)
 
+    async def _people(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._page, headers=self._page_headers)
+
+    async def _summary(self, _request: web.Request) -> web.Response:
+        now = summary(
+            self._metrics.registry.collect(),
+            version=__version__,
+            uptime=time.monotonic() - self._started,
+            not_ready=self._not_ready(),
+            pods=self._pods(),
+            matches=self._decisions.matches(),
+            decisions=self._decisions.rows(SUMMARY_DECISIONS),
+        )
+        return web.Response(body=msgspec.json.encode(now), content_type=JSON_TYPE)
+
     async def _explanation(self, request: web.Request) -> web.Response:
         try:
             row = self._explain(request.query.get("path", DEFAULT_PATH), await request.read())
@@ -94,3 +117,5 @@ MAX_EXPLAINED_BODY = 16 << 20
 DEFAULT_PATH = "/v1/chat/completions"
 #: Decisions that are shown where nobody says how many.
 SHOWN_DECISIONS = 20
+#: Decisions in a summary: as many as fit on a screen beside the pods.
+SUMMARY_DECISIONS = 12

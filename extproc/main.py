@@ -35,7 +35,12 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 @app.command()
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Watch the configuration; plugins and log level change without a restart.")
+    ] = False,
+) -> None:
     """Run the sidecar until SIGTERM or SIGINT."""
     from extproc.config import ConfigError, load
     from extproc.server import StartError, run
@@ -45,7 +50,7 @@ def serve(config: ConfigOption = None) -> None:
     except ConfigError as error:
         fail(str(error), 2)
     try:
-        run(loaded)
+        run(loaded, reload_path=config, reload=reload)
     except StartError as error:
         fail(str(error), 2)
 
@@ -117,6 +122,39 @@ def explain(
         run(body.read_bytes(), admin, path, as_json=json)
     except ExplainError as error:
         fail(str(error), 1)
+
+
+@app.command()
+def top(
+    admin: Annotated[str, typer.Option(help="host:port of the sidecar's admin pages.")] = "127.0.0.1:9090",
+    interval: Annotated[str, typer.Option(metavar="DURATION", help="Time between two looks.")] = "1s",
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and exit; 1 if there is no answer.")] = False,
+) -> None:
+    """Watch a running sidecar: pods, rates, outcomes and the last decisions."""
+    from extproc.config.fields import Seconds
+    from extproc.top.run import NoAnswer, run
+
+    try:
+        seconds = Seconds(0.1, 3600).read(interval)
+    except ValueError as error:
+        fail(f"--interval {error}", 2)
+    try:
+        run(admin, seconds, once=once)
+    except NoAnswer as error:
+        fail(str(error), 1)
+
+
+@app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The reference for people instead.")] = False,
+) -> None:
+    """Print the JSON Schema of the configuration."""
+    from json import dumps
+
+    from extproc.config import json_schema
+    from extproc.config.reference import reference
+
+    print(reference().rstrip("\n") if markdown else dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 @app.command("model-server")

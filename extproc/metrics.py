@@ -42,6 +42,7 @@ class Metrics:
         self._scrape_failures = counters("scrape_failures", "Failed scrapes of pods.", "reason")
         self._protocol_errors = counters("protocol_errors", "ext_proc streams ended for illegal messages.")
         self._auth = counters("auth", "Requests whose token was looked at: ok, or why not.", "result")
+        self._reloads = counters("config_reloads", "Changed configurations that were seen, by result.", "result")
         self._plugin = histograms("plugin_seconds", "Time in one plugin.", _PLUGIN_BUCKETS, "plugin", "phase")
         self._ttft = histograms(
             "time_to_first_token_seconds", "Request sent to first byte of the answer's body.", _TTFT_BUCKETS, "model"
@@ -125,6 +126,10 @@ class Metrics:
         for kind, tokens in (("prompt", usage.prompt), ("cached", usage.cached), ("completion", usage.completion)):
             if tokens is not None:
                 self._tokens.add((label, kind), tokens)
+
+    def reloaded(self, result: str) -> None:
+        """A changed configuration was seen: `applied`, `rejected` as wrong, or `failed`."""
+        self._reloads.add((result,))
 
     # Observers of the scheduler and its pool
 

@@ -30,10 +30,12 @@ from extproc.logs import set_up
 from extproc.metrics import Metrics
 from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
+from extproc.reload import Watcher
 from extproc.transport import Transport
 from scheduler.builder import build
 from scheduler.pool.scrape import Scraper
 from scheduler.pool.store import PodStore
+from scheduler.profile import Profile
 from scheduler.registry import installed_registry
 from scheduler.types import Pod
 
@@ -43,12 +45,18 @@ log = logging.getLogger(__name__)
 TEND_INTERVAL = 0.05
 
 
+#: Sections that a reload puts into force, the others wait for a restart.
+RELOADED = frozenset({"scheduler", "logging"})
+
+
 class StartError(GatewayError):
     """The gateway cannot start. `str()` says why, in one message."""
 
 
-def run(loaded: Loaded) -> None:
+def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False) -> None:
     """Serves until SIGTERM or SIGINT; a second signal ends it at once.
+
+    With `reload`, the configuration at `reload_path` (as of `--config`) is watched.
 
     Raises:
         StartError: something cannot be bound or built.
@@ -59,12 +67,12 @@ def run(loaded: Loaded) -> None:
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve(loaded))
+        asyncio.run(_serve(loaded, reload_path, reload))
     else:
-        uvloop.run(_serve(loaded))
+        uvloop.run(_serve(loaded, reload_path, reload))
 
 
-async def _serve(loaded: Loaded) -> None:
+async def _serve(loaded: Loaded, reload_path: str | None, reload: bool) -> None:
     gateway = Gateway(loaded.config)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -79,6 +87,8 @@ async def _serve(loaded: Loaded) -> None:
         loop.add_signal_handler(number, partial(on_signal, number))
     try:
         await gateway.start()
+        if reload:
+            gateway.watch(reload_path, loaded)
         await stopped.wait()
     finally:
         await gateway.stop()
@@ -107,14 +117,9 @@ class Gateway:
         endpoints = config.endpoints
         self._store = PodStore(endpoints.effective_stale_after(), on_left=self._pod_left)
         self._metrics = Metrics(self._rows)
-        self._profile, warnings = build(
-            config.scheduler_config(),
-            installed_registry(),
-            observe=self._metrics.plugin,
-            on_fault=self._plugin_fault,
-            clock=time.perf_counter,
-        )
-        self._metrics.watch_plugins(self._profile.statistics)
+        self._profile, warnings = self._build_profile(config)
+        # Of whichever profile is in force when it is asked.
+        self._metrics.watch_plugins(lambda: self._profile.statistics())  # noqa: PLW0108
         for warning in warnings:
             log.warning("configuration: %s", warning)
         try:
@@ -148,6 +153,16 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._cleanup = contextlib.AsyncExitStack()
         self._draining = False
+
+    def _build_profile(self, config: GatewayConfig, before: Profile | None = None) -> tuple[Profile, list[str]]:
+        return build(
+            config.scheduler_config(),
+            installed_registry(),
+            observe=self._metrics.plugin,
+            on_fault=self._plugin_fault,
+            clock=time.perf_counter,
+            before=before,
+        )
 
     def _rows(self) -> list[dict[str, Any]]:
         return self._store.statistics(time.monotonic())
@@ -246,6 +261,30 @@ class Gateway:
         for surface in opened:
             if surface.exposed:
                 log.warning("open to other machines", extra={"surface": str(surface)})
+
+    def watch(self, path: str | None, loaded: Loaded) -> None:
+        """Follows the configuration at `path` from now on."""
+        watcher = Watcher(path, os.environ, loaded, self._reconfigure, self._metrics)
+        self._tasks.append(asyncio.create_task(watcher.run()))
+
+    async def _reconfigure(self, loaded: Loaded) -> None:
+        """Puts into force what can be changed while requests are under way: the scheduler, and the level of logs."""
+        config = loaded.config
+        profile, warnings = self._build_profile(config, before=self._profile)
+        for warning in warnings:
+            log.warning("configuration: %s", warning)
+        if self._pipeline is not None:
+            # One assignment on the one thread: a decision is made by the old plugins or by the new.
+            self._profile = self._pipeline.profile = profile
+        logging.getLogger().setLevel(config.logging.level.upper())
+        changed = [
+            name
+            for name in GatewayConfig.model_fields
+            if name not in RELOADED and getattr(config, name) != getattr(self._config, name)
+        ]
+        if changed:
+            # Envoy was started with these, or sockets were bound by them.
+            log.warning("these sections wait for a restart", extra={"sections": changed})
 
     async def stop(self) -> None:
         """Readiness off, the open streams get `drainTimeout`, then everything ends."""

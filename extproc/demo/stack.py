@@ -54,6 +54,7 @@ class Stack:
         admin_port: int = 0,
         on_line: Callable[[str], None] = lambda _line: None,
         on_output: Callable[[bytes], object] | None = None,
+        serve_arguments: Sequence[str] = (),
         sidecar_env: Mapping[str, str] | None = None,
         envoy_transform: Callable[[str], str] = lambda text: text,
         envoy_concurrency: int = 2,
@@ -61,6 +62,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="infer-gateway-"))
         self._on_line = on_line
         self._on_output = on_output
+        self._serve_arguments = serve_arguments
         self._sidecar_env = dict(sidecar_env or {})
         self._envoy_transform = envoy_transform
         self._envoy_concurrency = envoy_concurrency
@@ -100,7 +102,7 @@ class Stack:
         """Starts it (again), and waits until it is ready."""
         path = self.folder / "gateway.yaml"
         path.write_text(dump(self.config), encoding="utf-8")
-        command = [sys.executable, "-m", "extproc", "serve", "--config", str(path)]
+        command = [sys.executable, "-m", "extproc", "serve", "--config", str(path), *self._serve_arguments]
         self.sidecar = await Child.start(
             "sidecar",
             command,

@@ -14,6 +14,7 @@ QUEUED_WEIGHT = 100.0
 
 
 class LeastRequestParams(PluginParams):
+    #: Requests in the engine's queue from which on a pod is left out.
     max_waiting_requests: int = Field(10, ge=1, alias="maxWaitingRequests")
 
 

@@ -21,7 +21,9 @@ _SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
 class SessionAffinityParams(PluginParams):
     """Where a session's name is found; asked in this order. Nothing given: the header `x-session-id`."""
 
+    #: A header of the request.
     header: str | None = Field(None, min_length=1)
+    #: A cookie.
     cookie: str | None = Field(None, min_length=1)
     #: A claim of the verified token.
     claim: str | None = Field(None, min_length=1)

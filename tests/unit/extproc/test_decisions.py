@@ -1,5 +1,7 @@
 import random
 
+import msgspec
+import pytest
 from support.snapshots import P, snapshot
 
 from extproc.decisions import DecisionLog
@@ -41,3 +43,19 @@ def test_none_are_kept_where_none_are_wanted() -> None:
     log = DecisionLog(0)
     log.add(1.0, REQUEST, decision())
     assert list(log.rows(5)) == []
+
+
+def test_matches_are_means_by_pod() -> None:
+    log = DecisionLog(10)
+    profile, _ = build(SchedulerConfig(), in_tree_registry())
+    assert log.matches() == {}
+    asked = Request(prompt=Prompt(["text " * 100]))
+    for at in (1.0, 2.0, 3.0):
+        log.add(at, asked, schedule(profile, asked, snapshot(P()), now=at, rng=random.Random(1)))
+    assert log.matches() == {next(log.rows(1))["pods"][0]: pytest.approx(2 / 3)}
+
+
+def test_decisions_without_a_match_are_left_out() -> None:
+    log = DecisionLog(10)
+    log.add(1.0, REQUEST, msgspec.structs.replace(decision(), prefix_match=None))
+    assert log.matches() == {}

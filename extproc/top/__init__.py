@@ -1,0 +1,1 @@
+"""`infer-gateway top`: what the gateway does right now, in a terminal."""
