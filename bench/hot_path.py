@@ -195,7 +195,7 @@ def main() -> None:
         ),
         "count in and out": lambda _n: store.acquire(pods[0], 100, now).release(now),
         "encode": lambda n: wire.encode(RequestBodyReply(routing(value), None, Tag(f"{n:016x}"))),
-        "metrics of an end": lambda _n: metrics.ended("bench", pods[0].address, outcome, 0.5),
+        "metrics of an end": lambda _n: metrics.ended("bench", pods[0].address, outcome, 0.5, streamed=True),
         "the whole exchange": exchange,
     }
     print(f"{options.pods} pods, {options.kib} KiB bodies; CPU µs, min / median of {options.rounds} rounds")

@@ -8,6 +8,7 @@ from urllib.request import Request, urlopen
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from extproc.errors import GatewayError
 
@@ -55,7 +56,9 @@ def _message(body: bytes) -> str:
 
 def _show(row: dict[str, Any], console: Console) -> None:
     weights: dict[str, float] = row["weights"]
-    grid = Table(title=f"{row['model']}: {row['prompt_tokens']} prompt tokens, {row['uncached_tokens']} to compute")
+    # Text, since names come from clients and rich would read markup in a string.
+    title = Text(f"{row['model']}: {row['prompt_tokens']} prompt tokens, {row['uncached_tokens']} to compute")
+    grid = Table(title=title)
     grid.add_column("pod")
     for name, weight in weights.items():
         grid.add_column(f"{name} ×{weight:g}", justify="right")

@@ -45,7 +45,11 @@ class Metrics:
         self._reloads = counters("config_reloads", "Changed configurations that were seen, by result.", "result")
         self._plugin = histograms("plugin_seconds", "Time in one plugin.", _PLUGIN_BUCKETS, "plugin", "phase")
         self._ttft = histograms(
-            "time_to_first_token_seconds", "Request sent to first byte of the answer's body.", _TTFT_BUCKETS, "model"
+            "time_to_first_token_seconds",
+            "Request sent to first byte of the answer's body: that of its first token only where it is streamed.",
+            _TTFT_BUCKETS,
+            "model",
+            "streamed",
         )
         self._tpot = histograms(
             "time_per_output_token_seconds", "Per output token after the first.", _TPOT_BUCKETS, "model"
@@ -106,7 +110,7 @@ class Metrics:
     def protocol_error(self) -> None:
         self._protocol_errors.add(())
 
-    def ended(self, model: str, picked: str, outcome: Outcome, seconds: float) -> None:
+    def ended(self, model: str, picked: str, outcome: Outcome, seconds: float, *, streamed: bool) -> None:
         """A request that was routed is over, `seconds` after its headers."""
         label = self._model(model, outcome)
         status = "unknown" if outcome.status is None else str(outcome.status)
@@ -119,8 +123,8 @@ class Metrics:
         if outcome.status is None or outcome.status >= 400:
             return  # an error is no token
         if outcome.ttft is not None:
-            self._ttft.of(label).observe(outcome.ttft)
-        if (tpot := outcome.tpot) is not None:
+            self._ttft.of(label, "true" if streamed else "false").observe(outcome.ttft)
+        if streamed and (tpot := outcome.tpot) is not None:
             self._tpot.of(label).observe(tpot)
         usage = outcome.usage
         for kind, tokens in (("prompt", usage.prompt), ("cached", usage.cached), ("completion", usage.completion)):

@@ -121,6 +121,7 @@ class Exchange:
         "_request",
         "_session",
         "_started",
+        "_streamed",
         "_ticket",
         "_watch",
         "pending",
@@ -140,6 +141,7 @@ class Exchange:
         self._ended = 0.0
         self._decision_seconds = 0.0
         self._key = ""
+        self._streamed = False
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
         pipeline.metrics.opened()
@@ -220,15 +222,16 @@ class Exchange:
         else:
             pipeline.store.observe_success_of_request(served)
             if status < 400:
+                # The first byte of an answer in one piece is its last token's: it says nothing of the first.
                 pipeline.store.observe_outcome(
                     served,
-                    ttft=outcome.ttft,
+                    ttft=outcome.ttft if self._streamed else None,
                     uncached_tokens=_computed(outcome.usage, decision),
-                    tpot=outcome.tpot,
+                    tpot=outcome.tpot if self._streamed else None,
                     now=now,
                 )
         seconds = (self._ended or now) - self._started
-        pipeline.metrics.ended(request.model, picked, outcome, seconds)
+        pipeline.metrics.ended(request.model, picked, outcome, seconds, streamed=self._streamed)
         if pipeline.witnesses:
             self._tell(request, decision, outcome, seconds)
         # The request looks things up in this exchange: with its prompt, it would wait for the garbage collector.
@@ -303,6 +306,7 @@ class Exchange:
         self._request = request
         self._decision = decision
         self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
+        self._streamed = parsed is not None and parsed.stream
         self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
         self._key = pipeline.next_key()
         self._session.route(

@@ -61,6 +61,8 @@ def summary(
             if name.endswith("_bucket"):
                 continue
             labels, value = sample.labels, sample.value
+            if labels.get("streamed") == "false":
+                continue  # the first byte of an answer in one piece says nothing of its first token
             if name == "requests_total":
                 key = labels["pod"], labels["status"]
                 requests[key] = requests.get(key, 0.0) + value

@@ -42,7 +42,11 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.authenticated("ok")
     metrics.protocol_error()
     metrics.ended(
-        "m", "a", Outcome(status=200, served="b", attempts=2, ttft=0.1, stream=1.0, usage=TokenUsage(9, 3, 9)), 1
+        "m",
+        "a",
+        Outcome(status=200, served="b", attempts=2, ttft=0.1, stream=1.0, usage=TokenUsage(9, 3, 9)),
+        1,
+        streamed=True,
     )
     metrics.plugin("p", "score")(0.001)
     metrics.plugin_fault("p", "score")

@@ -155,7 +155,7 @@ async def test_llamacpp(tmp_path: Path) -> None:
         await eventually(both_ended)
         tokens = {kind: got["tokens_total", kind, "gemma"] for kind in ("prompt", "cached", "completion")}
         assert tokens == {"prompt": 88, "cached": 78, "completion": 12}
-        assert got["time_to_first_token_seconds_count", "gemma"] == 2
+        assert got["time_to_first_token_seconds_count", "gemma", "true"] == 1
 
         # What the engine does not measure, the gateway does.
         async def measured() -> bool:

@@ -62,7 +62,7 @@ class Busy:
         if ends:
             ticket.release(NOW)
             outcome = Outcome(status=status, attempts=1, ttft=0.2, stream=1.0, usage=TokenUsage(250, 50, 11))
-            self.metrics.ended(model, decision.pod.address, outcome, 1.2)
+            self.metrics.ended(model, decision.pod.address, outcome, 1.2, streamed=True)
         return decision.pod.address
 
     @contextlib.asynccontextmanager

@@ -27,12 +27,12 @@ def test_a_request_that_ended_well() -> None:
     outcome = Outcome(
         status=200, served="b", attempts=3, ttft=0.2, stream=1.0, usage=TokenUsage(100, 60, 11), details="via_upstream"
     )
-    metrics.ended("m", "a", outcome, 1.5)
+    metrics.ended("m", "a", outcome, 1.5, streamed=True)
     got = samples(metrics)
     assert got["requests_total", "model=m", "pod=b", "status=200"] == 1
     assert got["retries_total",] == 2
     assert got["fallbacks_total",] == 1
-    assert got["time_to_first_token_seconds_sum", "model=m"] == 0.2
+    assert got["time_to_first_token_seconds_sum", "model=m", "streamed=true"] == 0.2
     assert got["time_per_output_token_seconds_sum", "model=m"] == 0.1
     assert got["request_seconds_sum", "model=m"] == 1.5
     for kind, tokens in (("prompt", 100), ("cached", 60), ("completion", 11)):
@@ -41,7 +41,7 @@ def test_a_request_that_ended_well() -> None:
 
 def test_a_request_of_which_nothing_is_known() -> None:
     metrics = Metrics(list)
-    metrics.ended("m", "a", UNKNOWN, 1.5)
+    metrics.ended("m", "a", UNKNOWN, 1.5, streamed=True)
     got = samples(metrics)
     assert got["requests_total", "model=other", "pod=a", "status=unknown"] == 1
     assert got["retries_total",] == got["fallbacks_total",] == 0
@@ -50,9 +50,9 @@ def test_a_request_of_which_nothing_is_known() -> None:
 
 def test_model_names_are_bounded_and_earned() -> None:
     metrics = Metrics(list)
-    metrics.ended("guessed", "a", Outcome(status=404), 0.1)
+    metrics.ended("guessed", "a", Outcome(status=404), 0.1, streamed=True)
     for number in range(MAX_MODELS + 5):
-        metrics.ended(f"m{number}", "a", Outcome(status=200), 0.1)
+        metrics.ended(f"m{number}", "a", Outcome(status=200), 0.1, streamed=True)
     models = {
         label for key in samples(metrics) if key[0] == "requests_total" for label in key if label.startswith("model=")
     }
@@ -116,7 +116,7 @@ def test_key_sets_are_shown_by_issuer() -> None:
 def test_a_pod_that_left_leaves_no_series() -> None:
     metrics = Metrics(list)
     for pod in ("a", "b"):
-        metrics.ended("m", pod, Outcome(status=200), 0.1)
+        metrics.ended("m", pod, Outcome(status=200), 0.1, streamed=True)
     metrics.pod_left("a")
     assert [key for key in samples(metrics) if "pod=a" in key] == []
     assert samples(metrics)["requests_total", "model=m", "pod=b", "status=200"] == 1
@@ -126,3 +126,12 @@ def test_plugins_tell_of_themselves() -> None:
     metrics = Metrics(list)
     metrics.watch_plugins(lambda: {"prefix-cache": {"entries": 5}})
     assert samples(metrics)["plugin_state", "name=entries", "plugin=prefix-cache"] == 5
+
+
+def test_the_first_byte_of_an_answer_in_one_piece_is_told_apart() -> None:
+    metrics = Metrics(list)
+    outcome = Outcome(status=200, ttft=2.0, stream=0.001, usage=TokenUsage(completion=50))
+    metrics.ended("m", "a", outcome, 2.1, streamed=False)
+    got = samples(metrics)
+    assert got["time_to_first_token_seconds_sum", "model=m", "streamed=false"] == 2.0
+    assert not [key for key in got if key[0].startswith("time_per_output_token")]

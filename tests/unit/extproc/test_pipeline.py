@@ -102,15 +102,15 @@ def head(
 
 
 def body(**fields: Any) -> RequestBody:
-    default = {"model": "m", "messages": [{"role": "user", "content": LONG}]}
+    default: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": LONG}]}
     return RequestBody(msgspec.json.encode(default | fields), end_of_stream=True)
 
 
-def routed(world: World, exchange: Exchange | None = None) -> tuple[Exchange, str]:
+def routed(world: World, exchange: Exchange | None = None, *, stream: bool = True) -> tuple[Exchange, str]:
     """An exchange that was decided, and the pod that was picked."""
     exchange = exchange or world.pipeline.open()
     exchange.handle(head())
-    (reply,) = exchange.handle(body())
+    (reply,) = exchange.handle(body(stream=stream))
     assert isinstance(reply, RequestBodyReply)
     return exchange, reply.mutation.destination.split(",")[0]
 
@@ -275,6 +275,17 @@ def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
     assert row["ttft"] == pytest.approx(0.05)
     assert row["tpot"] == pytest.approx(0.01)
     assert f'infer_gateway_requests_total{{model="m",pod="{picked}",status="200"}} 1.0' in world.page()
+
+
+def test_an_answer_in_one_piece_teaches_nothing_of_its_first_token() -> None:
+    world = World()
+    exchange, picked = routed(world, stream=False)
+    exchange.handle(trailers(picked, usage=TokenUsage(200, 50, 10)))
+    exchange.close()
+    world.now += 0.2
+    row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+    assert (row["ttft"], row["tpot"]) == (None, None)
+    assert 'time_to_first_token_seconds_count{model="m",streamed="false"} 1.0' in world.page()
 
 
 def test_a_line_in_the_access_log() -> None:
