@@ -2,6 +2,7 @@ import pytest
 from support.busy import AT, HOSTILE, Busy
 
 from extproc.metrics import Metrics
+from extproc.outcomes import Outcome
 from extproc.summary import summary
 
 
@@ -72,3 +73,13 @@ def test_names_of_buckets_do_not_count() -> None:
         metrics.registry.collect(), version="1", uptime=0.0, not_ready="", pods=[], matches={}, decisions=[]
     )
     assert found["means"]["decision"] == {"count": 1, "sum": 0.5}
+
+
+def test_first_bytes_of_answers_in_one_piece_do_not_count() -> None:
+    metrics = Metrics(list)
+    for streamed in (True, False):
+        metrics.ended("m", "a", Outcome(status=200, ttft=0.5), 1.0, streamed=streamed)
+    found = summary(
+        metrics.registry.collect(), version="1", uptime=0.0, not_ready="", pods=[], matches={}, decisions=[]
+    )
+    assert found["means"]["ttft"] == {"count": 1, "sum": 0.5}
