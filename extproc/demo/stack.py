@@ -42,13 +42,14 @@ def envoy_binary() -> str:
 class Stack:
     """A gateway. Start it with `async with`; it ends its processes and removes its folder.
 
-    `config` is taken as it is but for what makes it a stack: endpoints, sockets, files. Ports of 0 are free ones.
+    `config` is taken as it is but for what makes it a stack: sockets, files, and endpoints, unless `pods` is None.
+    Ports of 0 are free ones.
     """
 
     def __init__(
         self,
         config: GatewayConfig,
-        pods: Sequence[str],
+        pods: Sequence[str] | None,
         *,
         port: int = 0,
         admin_port: int = 0,
@@ -68,7 +69,7 @@ class Stack:
         self._envoy_concurrency = envoy_concurrency
         self.config = config.model_copy(
             update={
-                "endpoints": config.endpoints.with_static(pods),
+                "endpoints": config.endpoints if pods is None else config.endpoints.with_static(pods),
                 "listener": config.listener.model_copy(update={"host": "127.0.0.1", "port": port}),
                 "transport": config.transport.model_copy(update={"address": f"unix://{self.folder}/extproc.sock"}),
                 "admin": config.admin.model_copy(update={"host": "127.0.0.1", "port": admin_port}),

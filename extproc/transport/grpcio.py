@@ -11,20 +11,27 @@ from grpc_health.v1._async import HealthServicer
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
-from extproc.events import LogEntry
+from extproc.events import LogEntry, RequestBody
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange
+from extproc.replies import Reply
+from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.health import LIVENESS, READINESS
 from extproc.transport.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
+from extproc.transport.tls import Tls, server_credentials
 from extproc.transport.unix_socket import UNIX
 
 log = logging.getLogger(__name__)
 
 
+#: Seconds that grpc.aio has to end by itself once all streams have.
+LAST_CALL = 0.5
+
+
 class GrpcServer:
     """A gRPC server of ext_proc streams and of health.
 
-    `address`: `unix:///path` or `host:port` (port 0 = a free one, see `start`).
+    `address`: `unix:///path` or `host:port` (port 0 = a free one, see `start`). `tls`: on TCP only; None is plain text.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class GrpcServer:
         address: str,
         max_body: int,
         max_streams: int,
+        tls: Tls | None = None,
     ) -> None:
         self._open = open_exchange
         self._metrics = metrics
@@ -46,6 +54,8 @@ class GrpcServer:
         self._idle.set()
         self._log_calls: set[asyncio.Task[object]] = set()
         self._address = address
+        self._tls = tls
+        self._budget = BodyBudget(max(MAX_COLLECTED, max_body))
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_body + MESSAGE_OVERHEAD),
@@ -71,7 +81,7 @@ class GrpcServer:
         """Binds and serves. Returns the address, with the port that was chosen.
 
         Raises:
-            OSError: the address cannot be bound.
+            OSError: the address cannot be bound, or a certificate not be used.
         """
         address = self._bind()
         await self._server.start()
@@ -83,10 +93,18 @@ class GrpcServer:
         address = self._address
         is_socket = address.startswith(UNIX)
         path = Path(address.removeprefix(UNIX))
+        credentials = None
+        if self._tls is not None:
+            if is_socket:
+                raise OSError(f"cannot listen on {address}: TLS is for TCP")
+            credentials = server_credentials(self._tls)
         if is_socket:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            port = self._server.add_insecure_port(address)
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         if is_socket:
@@ -111,23 +129,25 @@ class GrpcServer:
         idle = asyncio.ensure_future(self._idle.wait())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
+        await asyncio.wait({stopping}, timeout=LAST_CALL)
         if not stopping.done():
-            # grpc.aio may hold a call that came with the stop and that it never hands out: it would wait out the grace.
+            # A call that came with the stop and was never handed out: it would wait out the grace. One stop at a time:
+            # grpc.aio crashes where one ends while another begins.
+            stopping.cancel()
+            await asyncio.wait({stopping})
             await self._server.stop(None)
-        await stopping
 
     async def _process(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
         exchange = self._open()
         self._open_calls += 1
         self._idle.clear()
         try:
-            while (message := await context.read()) is not grpc.aio.EOF:
-                replies = exchange.handle(wire.decode(message))
-                while exchange.pending is not None:
-                    await exchange.pending.wait()
-                    replies += exchange.resume()
-                for reply in replies:
-                    await context.write(wire.encode(reply))
+            while replies := await self._answer(exchange, context):
+                # The replies hold the body, and each message that waits to be sent a copy of a piece: none is kept.
+                replies.reverse()
+                while replies:
+                    await context.write(wire.encode(replies.pop()))
+                self._budget.drop(exchange)
         except RemoteProtocolError as error:
             self._metrics.protocol_error()
             log.warning("protocol error", extra={"detail": str(error)})
@@ -141,9 +161,34 @@ class GrpcServer:
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         finally:
             exchange.close()
+            self._budget.drop(exchange)
             self._open_calls -= 1
             if not self._open_calls:
                 self._idle.set()
+
+    async def _answer(
+        self, exchange: Exchange, context: "grpc.aio.ServicerContext[bytes, bytes]"
+    ) -> list[Reply]:
+        """Reads until there is something to say. Nothing: the peer has said all."""
+        # No name for a message or an event: it would be held for as long as this waits, which may be a whole answer.
+        while True:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                return []
+            event = wire.decode(message)
+            del message
+            replies = exchange.handle(event)
+            collected = len(event.body) if type(event) is RequestBody else 0
+            del event
+            while exchange.pending is not None:
+                await exchange.pending.wait()
+                replies += exchange.resume()
+            if replies:
+                return replies
+            if collected and not self._budget.add(exchange, collected):
+                go_on = asyncio.Event()
+                self._budget.wait(exchange, go_on.set)
+                await go_on.wait()
 
     async def _access_log(self, _requests: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         call = asyncio.current_task()
