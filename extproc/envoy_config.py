@@ -46,6 +46,7 @@ def render(config: GatewayConfig) -> str:
         "outcome_trailers_disabled": json.dumps(config.envoy.outcomes != "trailers"),
         "outcome_log_disabled": json.dumps(config.envoy.outcomes != "access-log"),
         "sidecar_address": json.dumps(_address(config.transport.address)),
+        "health_path": config.endpoints.dialect().health_path,
         "max_requests_per_connection": int(config.endpoints.dialect().closes_connections),
         "endpoints_file": config.envoy.endpoints_file,
     }

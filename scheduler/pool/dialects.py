@@ -26,6 +26,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     #: Gauge 0-1, averaged over series: the engine spreads its requests over its ranks itself, so what counts for the
     #: next request is how full the pod is, not how full its fullest rank is.
     kv_usage: tuple[str, ...] = ()
+    #: Where the engine says that it can serve.
+    health_path: str = "/health"
     #: The engine closes connections after an answer without saying so: the next request on one would be reset, and
     #: retried at another pod though the pick was right.
     closes_connections: bool = False

@@ -18,6 +18,8 @@ class EchoPod:
     async def handle(self, request: web.Request) -> web.Response:
         if request.path == "/metrics":
             return web.Response(text="vllm:num_requests_waiting 0\n")
+        if request.headers.get("user-agent", "").startswith("Envoy/HC"):
+            return web.Response(text="well")
         self.requests += 1
         self.body = await request.read()
         self.headers = {name.lower(): value for name, value in request.headers.items()}

@@ -8,7 +8,7 @@ def test_by_name() -> None:
 
 
 def test_signals_are_the_fields_that_hold_names() -> None:
-    assert set(SIGNALS) == set(Dialect.__struct_fields__) - {"name", "path", "closes_connections"}
+    assert set(SIGNALS) == set(Dialect.__struct_fields__) - {"name", "path", "health_path", "closes_connections"}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=str)
