@@ -41,7 +41,7 @@ class RequestBodyReply(msgspec.Struct, frozen=True):
 class RequestBodyChunk(msgspec.Struct, frozen=True):
     """Full duplex: a piece of the body that Envoy is to send on, which it has not kept."""
 
-    body: bytes
+    body: bytes | memoryview
     end_of_stream: bool
 
 

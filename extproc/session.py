@@ -120,7 +120,7 @@ class Session:
     """The machine. `max_body`: most bytes of a request body that are held, else the request is refused with 413."""
 
     __slots__ = (
-        "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_replies", "_size",
+        "_body", "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_replies",
         "_subset", "_trailers", "request_state", "response_state",
     )  # fmt: skip
 
@@ -132,8 +132,9 @@ class Session:
         self._config = ASSUMED_CONFIG
         self._head_event: RequestHeaders | None = None
         self._head_held = False
-        self._chunks: list[bytes] = []
-        self._size = 0
+        # What was collected of the body, in one buffer (small pieces cost no more than large ones), and their number.
+        self._body: bytes | bytearray = b""
+        self._chunks = 0
         self._complete = False
         self._trailers = False
         self._end_seen = False
@@ -206,25 +207,25 @@ class Session:
                 replies.append(RequestBodyReply(mutation, body, tag))
             else:
                 replies.append(RequestTrailersReply(mutation.destination, tag))
-            self._chunks = []
+            self._body = b""
             return
         replies.append(RequestHeadersReply(mutation, tag))
         if self._config.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             if self._chunks or self._trailers:
-                self._echo(body if body is not None else b"".join(self._chunks))
+                self._echo(self._body if body is None else body)
         elif self._chunks:
             # Envoy has kept each chunk and waits for one word on each.
-            replies.extend([RequestBodyReply()] * len(self._chunks))
+            replies.extend([_BODY_GOES_ON] * self._chunks)
             if self._trailers:
                 replies.append(RequestTrailersReply())
-        self._chunks = []
+        self._body = b""
 
     def reject(self, refusal: Refusal) -> None:
         """The request ends with this answer. Possible until it was routed."""
         if self.request_state not in _MAY_REJECT:
             raise LocalProtocolError(f"reject() in state {self.request_state.name}")
         self.request_state = RequestState.REJECTED
-        self._chunks = []
+        self._body = b""
         headers = ((CONTENT_TYPE, JSON_TYPE), *refusal.headers.items())
         self._replies.append(
             ImmediateReply(refusal.status, headers, refusal.body(), details=DETAILS + (refusal.code or "refused"))
@@ -241,24 +242,35 @@ class Session:
         return HeadReady(event)
 
     def _collect(self, event: RequestBody) -> Action | None:
-        self._size += len(event.body)
-        if self._size > self._max_body:
+        body = self._body
+        if len(body) + len(event.body) > self._max_body:
             raise body_too_large(self._max_body)
         if event.subset is not None:
             self._subset = event.subset
-        self._chunks.append(event.body)
+        self._chunks += 1
+        if not body:
+            self._body = event.body
+        elif type(body) is bytearray:
+            body += event.body
+        else:
+            self._body = bytearray(body)
+            self._body += event.body
         mode = self._config.request_body_mode
         if event.end_of_stream or mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
             # external_processor.proto: in BUFFERED mode one message has the whole body, also where trailers follow.
             self._complete = event.end_of_stream or mode is BodyMode.BUFFERED
             self._end_seen = event.end_of_stream
-            return self._decide(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
+            return self._decide_on_body()
         return None
 
     def _collected_by_trailers(self, _event: RequestTrailers) -> Action:
         self._trailers = True
         self._complete = self._end_seen = True
-        return self._decide(b"".join(self._chunks))
+        return self._decide_on_body()
+
+    def _decide_on_body(self) -> RequestReady:
+        body = self._body = bytes(self._body)  # the buffer goes: two of each body are held for no longer than this
+        return self._decide(body)
 
     def _decide(self, body: bytes | None) -> RequestReady:
         self.request_state = RequestState.DECIDING
@@ -278,15 +290,16 @@ class Session:
     def _ignore(self, _event: Event) -> None:
         return None
 
-    def _echo(self, body: bytes) -> None:
+    def _echo(self, body: bytes | bytearray) -> None:
         """Full duplex: Envoy keeps nothing of the body, so all of it goes back, the end said exactly once."""
         last = not self._trailers
         starts = range(0, len(body), MAX_CHUNK)
         if last:
             starts = starts or range(1)  # the end has to be said, if with nothing before it
+        view = memoryview(body)  # its pieces are copied when each is sent, not all at once
         for start in starts:
             end = start + MAX_CHUNK
-            self._replies.append(RequestBodyChunk(body[start:end], last and end >= len(body)))
+            self._replies.append(RequestBodyChunk(view[start:end], last and end >= len(body)))
         if self._trailers:
             self._replies.append(RequestTrailersReply())
 
@@ -300,7 +313,11 @@ class Session:
     def _response_body(self, event: ResponseBody) -> Action:
         self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
         if self._config.response_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
-            self._replies.append(ResponseBodyChunk(event.body, event.end_of_stream))
+            body = event.body
+            for start in range(0, len(body), MAX_CHUNK) or range(1):
+                end = start + MAX_CHUNK
+                # A slice that is all of it is no copy.
+                self._replies.append(ResponseBodyChunk(body[start:end], event.end_of_stream and end >= len(body)))
         else:
             self._replies.append(_RESPONSE_BODY_GOES_ON)
         return event

@@ -368,7 +368,7 @@ def _replace_body(part: BodyResponse, body: bytes) -> None:
 
 def _request_body_chunk(reply: replies.RequestBodyChunk) -> bytes:
     message = ProcessingResponse()
-    _stream(message.request_body, reply.body, reply.end_of_stream)
+    _stream(message.request_body, bytes(reply.body), reply.end_of_stream)
     return message.SerializeToString()
 
 

@@ -143,8 +143,7 @@ class GrpcServer:
         self._idle.clear()
         try:
             while replies := await self._answer(exchange, context):
-                # The replies hold the body, and each message that waits to be sent a copy of a piece: none is kept.
-                replies.reverse()
+                # They hold the body: each goes when it is sent.
                 while replies:
                     await context.write(wire.encode(replies.pop()))
                 self._budget.drop(exchange)
@@ -166,17 +165,14 @@ class GrpcServer:
             if not self._open_calls:
                 self._idle.set()
 
-    async def _answer(
-        self, exchange: Exchange, context: "grpc.aio.ServicerContext[bytes, bytes]"
-    ) -> list[Reply]:
-        """Reads until there is something to say. Nothing: the peer has said all."""
-        # No name for a message or an event: it would be held for as long as this waits, which may be a whole answer.
+    async def _answer(self, exchange: Exchange, context: "grpc.aio.ServicerContext[bytes, bytes]") -> list[Reply]:
+        """Reads until there is something to say, which comes back last first. Nothing: the peer has said all."""
         while True:
             message = await context.read()
             if message is grpc.aio.EOF:
                 return []
             event = wire.decode(message)
-            del message
+            del message  # a name holds a body for as long as this waits, which may be a whole answer
             replies = exchange.handle(event)
             collected = len(event.body) if type(event) is RequestBody else 0
             del event
@@ -184,7 +180,7 @@ class GrpcServer:
                 await exchange.pending.wait()
                 replies += exchange.resume()
             if replies:
-                return replies
+                return replies[::-1]
             if collected and not self._budget.add(exchange, collected):
                 go_on = asyncio.Event()
                 self._budget.wait(exchange, go_on.set)

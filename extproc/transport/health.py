@@ -1,11 +1,14 @@
 """What is told of this gateway's health by gRPC's health protocol, as serialized messages."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from extproc.transport.requests import SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Names that a gateway may ask the health of (Endpoint Picker Protocol; "" is the whole server).
 LIVENESS: Final = "liveness"
@@ -13,26 +16,39 @@ READINESS: Final = ("", "readiness", SERVICE)
 
 _SERVING: Final[bytes] = health_pb2.HealthCheckResponse(status="SERVING").SerializeToString()
 _NOT_SERVING: Final[bytes] = health_pb2.HealthCheckResponse(status="NOT_SERVING").SerializeToString()
+#: What watchers of a service that is none are told: it might come to be.
+SERVICE_UNKNOWN: Final[bytes] = health_pb2.HealthCheckResponse(status="SERVICE_UNKNOWN").SerializeToString()
 
 
 class Health:
-    """Alive from the first moment, ready when told."""
+    """Alive from the first moment, ready when told. `watchers` are called when that changes; they must not raise."""
 
     def __init__(self) -> None:
         self.ready = False
+        self.watchers: set[Callable[[], None]] = set()
 
-    def check(self, request: bytes) -> bytes | None:
-        """The answer to a serialized `HealthCheckRequest`; None: there is no such service.
+    def set_ready(self, ready: bool) -> None:
+        if ready != self.ready:
+            self.ready = ready
+            for watcher in tuple(self.watchers):
+                watcher()
 
-        Raises:
-            ValueError: the bytes are no such message.
-        """
-        try:
-            service = health_pb2.HealthCheckRequest.FromString(request).service
-        except DecodeError as error:
-            raise ValueError("not a HealthCheckRequest") from error
+    def status(self, service: str) -> bytes | None:
+        """The serialized answer to who asks for `service`; None: there is none such."""
         if service == LIVENESS:
             return _SERVING
         if service in READINESS:
             return _SERVING if self.ready else _NOT_SERVING
         return None
+
+
+def asked_service(request: bytes) -> str:
+    """The service that a serialized `HealthCheckRequest` names.
+
+    Raises:
+        ValueError: the bytes are no such message.
+    """
+    try:
+        return str(health_pb2.HealthCheckRequest.FromString(request).service)
+    except DecodeError as error:
+        raise ValueError("not a HealthCheckRequest") from error

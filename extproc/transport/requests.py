@@ -33,6 +33,7 @@ class Route(Enum):
     PROCESS = auto()
     ACCESS_LOG = auto()
     HEALTH_CHECK = auto()
+    HEALTH_WATCH = auto()
     #: A gRPC call of a method that is not served here.
     UNKNOWN = auto()
     NOT_GRPC = auto()
@@ -50,6 +51,7 @@ _ROUTES: Final = {
     f"/{SERVICE}/{METHOD}".encode(): Route.PROCESS,
     f"/{LOG_SERVICE}/{LOG_METHOD}".encode(): Route.ACCESS_LOG,
     b"/grpc.health.v1.Health/Check": Route.HEALTH_CHECK,
+    b"/grpc.health.v1.Health/Watch": Route.HEALTH_WATCH,
 }
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path"})
 _REQUIRED: Final = frozenset({b":method", b":scheme", b":path"})

@@ -1,6 +1,6 @@
 """ext_proc over a lean HTTP/2 server, for one Envoy on a Unix socket.
 
-It speaks what that peer does, and nothing else: no TLS, no TCP, no compression, three methods. `bench/transport.py`
+It speaks what that peer does, and nothing else: no TLS, no TCP, no compression, four methods. `bench/transport.py`
 compares its cost with that of grpc.aio, half of whose time goes into hand-offs between threads.
 """
 
@@ -18,7 +18,7 @@ from extproc.events import LogEntry
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange
 from extproc.transport.grpc_status import Status
-from extproc.transport.health import Health
+from extproc.transport.health import SERVICE_UNKNOWN, Health, asked_service
 from extproc.transport.http2 import Http2Connection
 from extproc.transport.requests import MESSAGE_OVERHEAD, Route
 from extproc.transport.stream import Receiver, Stream
@@ -81,7 +81,7 @@ class SidecarServer:
         return self._address
 
     async def set_ready(self, ready: bool) -> None:
-        self.health.ready = ready
+        self.health.set_ready(ready)
 
     async def stop(self, grace: float) -> None:
         """Takes no new streams, gives the open ones `grace` seconds, then cuts them."""
@@ -130,8 +130,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: SidecarServer) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        #: Access logs, which Envoy keeps open for as long as it runs.
-        self.logs: set[_AccessLog] = set()
+        #: Calls that their peer keeps open for as long as it runs.
+        self.endless: set[_AccessLog | _HealthWatch] = set()
         self._machine = Http2Connection(self._accept, max_streams=server.max_streams, max_message=server.max_message)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -166,9 +166,9 @@ class _Connection(asyncio.Protocol):
         """Writes what the machine has to say."""
         transport = self._transport
         machine = self._machine
-        if self.logs and machine.draining and machine.streams == len(self.logs):
-            for access_log in list(self.logs):
-                access_log.half_closed()
+        if self.endless and machine.draining and machine.streams == len(self.endless):
+            for call in list(self.endless):
+                call.leave()
         data = machine.data_to_send()
         if transport is None or transport.is_closing():
             return
@@ -194,6 +194,8 @@ class _Connection(asyncio.Protocol):
     def _accept(self, stream: Stream, route: Route) -> Receiver:
         if route is Route.HEALTH_CHECK:
             return _HealthCheck(self._server.health, stream)
+        if route is Route.HEALTH_WATCH:
+            return _HealthWatch(self._server.health, self, stream)
         if route is Route.ACCESS_LOG:
             return _AccessLog(self._server, self, stream)
         try:
@@ -302,7 +304,7 @@ class _AccessLog:
         self._server = server
         self._connection = connection
         self._stream = stream
-        connection.logs.add(self)
+        connection.endless.add(self)
 
     def message(self, payload: bytes) -> None:
         try:
@@ -317,11 +319,14 @@ class _AccessLog:
             self._stream.finish(Status.INTERNAL, "internal error")
 
     def half_closed(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
         self._stream.send(b"")
         self._stream.finish(Status.OK)
 
     def ended(self) -> None:
-        self._connection.logs.discard(self)
+        self._connection.endless.discard(self)
 
 
 class _HealthCheck:
@@ -335,7 +340,7 @@ class _HealthCheck:
 
     def message(self, payload: bytes) -> None:
         try:
-            answer = self._health.check(payload)
+            answer = self._health.status(asked_service(payload))
         except ValueError:
             self._stream.finish(Status.INVALID_ARGUMENT, "illegal message")
             return
@@ -349,3 +354,48 @@ class _HealthCheck:
 
     def ended(self) -> None:
         pass
+
+
+class _HealthWatch:
+    """A call of grpc.health.v1.Health/Watch: told at once, and of every change."""
+
+    __slots__ = ("_connection", "_health", "_service", "_stream", "_told")
+
+    def __init__(self, health: Health, connection: _Connection, stream: Stream) -> None:
+        self._health = health
+        self._connection = connection
+        self._stream = stream
+        self._service = ""
+        self._told: bytes | None = None
+        connection.endless.add(self)
+
+    def message(self, payload: bytes) -> None:
+        try:
+            self._service = asked_service(payload)
+        except ValueError:
+            self._stream.finish(Status.INVALID_ARGUMENT, "illegal message")
+            return
+        self._tell()
+        self._health.watchers.add(self._changed)
+
+    def half_closed(self) -> None:
+        # The only message was sent; the call goes on.
+        if self._told is None:
+            self._stream.finish(Status.INVALID_ARGUMENT, "no message")
+
+    def leave(self) -> None:
+        self._stream.finish(Status.OK)
+
+    def ended(self) -> None:
+        self._connection.endless.discard(self)
+        self._health.watchers.discard(self._changed)
+
+    def _changed(self) -> None:
+        self._tell()
+        self._connection.flush()
+
+    def _tell(self) -> None:
+        status = self._health.status(self._service) or SERVICE_UNKNOWN
+        if status != self._told:
+            self._told = status
+            self._stream.send(status)

@@ -35,7 +35,8 @@ def stateless() -> RequestDecoder:
     [
         (fields(), Route.PROCESS),
         (fields(HEALTH_PATH), Route.HEALTH_CHECK),
-        (fields(b"/grpc.health.v1.Health/Watch"), Route.UNKNOWN),
+        (fields(b"/grpc.health.v1.Health/Watch"), Route.HEALTH_WATCH),
+        (fields(b"/grpc.health.v1.Health/List"), Route.UNKNOWN),
         (fields(b"*"), Route.UNKNOWN),
         (with_field(b"content-type", b"application/grpc+proto"), Route.PROCESS),
         (with_field(b"content-type", b"application/grpc;charset=x"), Route.PROCESS),

@@ -339,6 +339,60 @@ async def test_health(client: Client) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def watched(call: Any) -> str:
+    """The next status that a Watch tells."""
+    answer = health_pb2.HealthCheckResponse.FromString(await call.read())
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+def watch(client: Client, service: str) -> Any:
+    request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    return client.channel.unary_stream(WATCH)(request, timeout=PATIENCE)
+
+
+async def test_watch(client: Client) -> None:
+    calls = [watch(client, service) for service in ("", "readiness", SERVICE)]
+    alive, none = watch(client, "liveness"), watch(client, "else")
+    assert await watched(alive) == "SERVING"
+    assert await watched(none) == "SERVICE_UNKNOWN"
+    for call in calls:
+        assert await watched(call) == "NOT_SERVING"
+    for ready, told in ((True, "SERVING"), (False, "NOT_SERVING")):
+        await client.server.set_ready(ready)
+        await client.server.set_ready(ready)
+        for call in calls:
+            assert await watched(call) == told
+    # Nothing is said to those whose status has not changed, and one that is gone is not told.
+    calls[0].cancel()
+    await client.server.set_ready(True)
+    for call in calls[1:]:
+        assert await watched(call) == "SERVING"
+        call.cancel()
+    for call in (alive, none):
+        call.cancel()
+
+
+async def test_watch_does_not_hold_up_the_end(client: Client) -> None:
+    watching = watch(client, "")
+    assert await watched(watching) == "NOT_SERVING"
+    call = client.call()
+    await call.write(body(b"x"))
+    assert await reply(call) == b"x"
+    stopping = asyncio.create_task(client.server.stop(PATIENCE))
+    await asyncio.sleep(0)
+    await call.write(body(b"y"))
+    assert await reply(call) == b"y"
+    assert not stopping.done()
+    await call.done_writing()
+    assert await status(call) == (grpc.StatusCode.OK, "")
+    await asyncio.wait_for(stopping, PATIENCE / 2)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        assert await watching.read() is grpc.aio.EOF
+
+
 def entries(*statuses: int) -> bytes:
     found = StreamAccessLogsMessage()
     for number in statuses:
@@ -530,6 +584,15 @@ async def test_health_request_that_is_none(lean: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await lean.channel.unary_unary("/grpc.health.v1.Health/Check")(b"\xff", timeout=PATIENCE)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_watch_that_asks_for_nothing(lean: Client) -> None:
+    for request in (b"\xff", None):
+        call = lean.call(WATCH)
+        if request is not None:
+            await call.write(request)
+        await call.done_writing()
+        assert (await status(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_connections_are_limited(lean: Client, monkeypatch: pytest.MonkeyPatch) -> None:
