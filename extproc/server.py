@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks at readiness and at outcomes that do not come: a probe's own period is a second at the least.
 TEND_INTERVAL = 0.05
+#: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but somebody
+#: who is to look into why they do not come wants to be answered.
+FIRST_SYNC_WAIT = 5.0
 
 
 #: Sections that a reload puts into force, the others wait for a restart.
@@ -237,13 +240,17 @@ class Gateway:
         try:
             self._endpoints_file.keep_or_create()
             admin = await self._admin.start()
+            await self._cleanup.enter_async_context(self._scraper)
+            self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
+            # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_SYNC_WAIT):
+                    await self._discovery.first_sync.wait()
             transport = self._build_transport(authenticator)
             address = await transport.start()
         except OSError as error:
             raise StartError(f"cannot start: {error}") from error
-        await self._cleanup.enter_async_context(self._scraper)
         self._transport = transport
-        self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
         self._tasks.append(asyncio.create_task(self._tend(transport)))
         # Every open surface, by name: this line is the first that an operator wants to see.
         opened = surfaces(self._config, extproc=address, admin=admin)

@@ -99,7 +99,9 @@ async def test_a_pod_that_fails_fast_does_not_swallow_the_traffic(tmp_path: Path
         running.fleet.replicas[0].faults = Faults()
 
         async def taken_back() -> bool:
-            return (await running.chat("again", max_tokens=1)).pod == "pod-1"
+            # Several at once: of those that come alone, each may go to the pod that is known to be the quickest.
+            answers = await asyncio.gather(*[running.chat("again", max_tokens=8) for _ in range(6)])
+            return "pod-1" in {answer.pod for answer in answers}
 
         await eventually(taken_back)
 
