@@ -15,6 +15,7 @@ help:
 	@echo "make docs         generate docs/configuration.md and docs/schema again from the configuration's model"
 	@echo "make screenshots  make docs/screenshots again: needs Chromium too"
 	@echo "make protos       generate extproc/_pb again from proto/"
+	@echo "make bench        this gateway beside its peers, 12 minutes on a quiet machine (BENCH_ARGS='--quick', …); needs wrk"
 	@echo "make clean        remove the virtual environment and caches"
 
 # One environment for everything. `requirements/dev.txt` pins what is installed, to the version.
@@ -60,6 +61,10 @@ docs: $(STAMP)
 screenshots: $(STAMP)
 	$(BIN)/python docs/make_screenshots.py
 
+# Its peers and load clients get environments of their own, bench/.venv-*: 1.5 GB at the first run.
+bench: $(STAMP)
+	$(BIN)/python bench/peers.py $(BENCH_ARGS)
+
 protos: $(STAMP)
 	$(BIN)/python proto/generate.py
 
@@ -72,10 +77,12 @@ empty :=
 space := $(empty) $(empty)
 PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
 	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire.py \
+	extproc/lean.py extproc/routes.py extproc/rewrite.py extproc/answer_names.py \
 	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/summary.py extproc/top/frame.py \
 	extproc/top/show.py extproc/parsers/*.py extproc/usage/*.py \
 	extproc/auth/*.py extproc/config/*.py extproc/transport/frames.py extproc/transport/grpc_status.py \
-	extproc/transport/http2.py extproc/transport/requests.py extproc/transport/stream.py extproc/transport/health.py \
+	extproc/workers/place.py extproc/workers/merge.py extproc/workers/replica.py extproc/workers/sums.py \
+	extproc/transport/http2.py extproc/transport/requests.py extproc/transport/stream.py extproc/transport/budget.py extproc/transport/health.py \
 	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py scheduler/pool/discovery/*.py \
 	scheduler/pool/discovery/kubernetes/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

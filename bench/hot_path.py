@@ -27,6 +27,7 @@ from extproc.mutation import destination, routing
 from extproc.outcomes import Outcome
 from extproc.parsers import parse
 from extproc.pipeline import Pipeline
+from extproc.pools import Pool
 from extproc.replies import RequestBodyReply, Tag
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
@@ -56,6 +57,7 @@ def header_message() -> bytes:
         header = message.request_headers.headers.headers.add()
         header.key = name
         header.raw_value = value.encode()
+    message.metadata_context.SetInParent()
     message.protocol_config.request_body_mode = 2
     return message.SerializeToString()
 
@@ -83,6 +85,7 @@ def body_message(body: bytes) -> bytes:
     message = ProcessingRequest()
     message.request_body.body = body
     message.request_body.end_of_stream = True
+    message.metadata_context.SetInParent()
     return message.SerializeToString()
 
 
@@ -92,7 +95,9 @@ def trailers_message(served: str) -> bytes:
         header = message.response_trailers.trailers.headers.add()
         header.key, header.raw_value = name, value
     metadata = message.metadata_context
-    metadata.filter_metadata["envoy.lb"].fields["x-gateway-destination-endpoint-served"].string_value = served
+    fields = metadata.filter_metadata["envoy.lb"].fields
+    fields["x-gateway-destination-endpoint"].string_value = ",".join([served] * 5)
+    fields["x-gateway-destination-endpoint-served"].string_value = served
     attributes = message.attributes["envoy.filters.http.ext_proc"].fields
     attributes["response.code"].number_value = 200
     attributes["response.code_details"].string_value = "via_upstream"
@@ -153,8 +158,9 @@ def main() -> None:
     profile, _ = build(SchedulerConfig(), in_tree_registry(), observe=metrics.plugin, clock=time.perf_counter)
     authenticator: Any = CachedAuthenticator()
     pipeline = Pipeline(
-        profile=profile, store=store, authenticator=authenticator, metrics=metrics, decisions=DecisionLog(256),
-        ledger=Ledger(), witnesses=(), max_body=1 << 24, forward_token=False, identity_headers={},
+        pools={"default": Pool("default", store, profile)}, authenticator=authenticator, metrics=metrics,
+        decisions=DecisionLog(256), ledger=Ledger(), witnesses=(), max_body=1 << 24, forward_token=False,
+        identity_headers={},
         clock=time.monotonic, wall_clock=time.time, rng=random.Random(2),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from support.chromium import chromium
 
 from extproc.config import GatewayConfig
-from extproc.config.model import StaticEndpoint
+from extproc.config.endpoints import StaticEndpoint
 from extproc.demo.stack import Stack
 from extproc.top import run as top
 from extproc.top import show

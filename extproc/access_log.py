@@ -25,7 +25,9 @@ class AccessLog:
         line: dict[str, Any] = {
             "time": round(ended.at, 3),
             "request_id": ended.request.id,
-            "model": ended.request.model,
+            "model": ended.model,
+            "pool": ended.pool,
+            "rewritten_model": ended.request.model if ended.request.model != ended.model else None,
             "subject": ended.subject,
             "status": outcome.status,
             "details": outcome.details,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,10 +14,11 @@ from extproc.errors import Refusal
 from extproc.headers import JSON_TYPE
 from extproc.metrics import Metrics
 from extproc.summary import summary
+from extproc.unix_socket import UnixListener
 
 
 class AdminServer:
-    """HTTP on loopback. `ready` says why the gateway is not ready, or nothing."""
+    """HTTP on loopback, or on the Unix socket at `path`. `not_ready` says why the gateway is not, or nothing."""
 
     def __init__(
         self,
@@ -28,8 +30,11 @@ class AdminServer:
         pods: Callable[[], Iterable[Mapping[str, Any]]],
         decisions: DecisionLog,
         explain: Callable[[str, bytes], Mapping[str, Any]],
+        path: str | None = None,
     ) -> None:
         self._host, self._port = host, port
+        self._path = path
+        self._listener: UnixListener | None = None
         self._metrics = metrics
         self._not_ready = not_ready
         self._pods = pods
@@ -50,15 +55,19 @@ class AdminServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> str:
-        """Binds and serves; returns `host:port`, with the port that was chosen.
+        """Binds and serves; returns `host:port`, with the port that was chosen, or `unix://path`.
 
         Raises:
             OSError: the address cannot be bound.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
+        path = self._path
         try:
-            await site.start()
+            if path is not None:
+                self._listener = UnixListener(Path(path))
+                await web.SockSite(self._runner, self._listener.socket).start()
+                return f"unix://{path}"
+            await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError:
             await self._runner.cleanup()
             raise
@@ -66,6 +75,8 @@ class AdminServer:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
 
     async def _healthz(self, _request: web.Request) -> web.Response:

@@ -33,7 +33,11 @@ class DiscoveryError(GatewayError):
 
 
 def build(
-    endpoints: EndpointsConfig, environ: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT
+    endpoints: EndpointsConfig,
+    environ: Mapping[str, str] = os.environ,
+    service_account: Path = SERVICE_ACCOUNT,
+    *,
+    section: str = "endpoints",
 ) -> Discovery:
     """All sources as one. Nothing is asked for yet.
 
@@ -41,31 +45,32 @@ def build(
         endpoints: the configuration.
         environ: where a pod finds its API server.
         service_account: the folder of the pod's own credentials.
+        section: what `endpoints` is called in errors.
 
     Raises:
         DiscoveryError: there is no way to the API server; trying again would not help.
     """
     sources: list[Discovery] = [StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static])]
-    sources += [DnsDiscovery([Target(one.name, one.port)], one.interval) for one in endpoints.dns]
+    sources += [DnsDiscovery(Target(one.name, one.port), one.interval) for one in endpoints.dns]
     if endpoints.file is not None:
         sources.append(FileDiscovery(Path(endpoints.file.path), endpoints.file.interval))
     if endpoints.kubernetes is not None:
-        sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))
+        try:
+            sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))
+        except CredentialsError as error:
+            raise DiscoveryError(f"{section}.kubernetes: {error}") from error
     return UnionDiscovery(sources)
 
 
 def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> KubernetesDiscovery:
-    try:
-        cluster = (
-            in_cluster(environ, service_account)
-            if config.kubeconfig is None
-            else read_kubeconfig(Path(config.kubeconfig), config.context or "")
-        )
-        credentials = Credentials(cluster)
-        # Read once now: a mistake in them should end the start, not be tried again for ever.
-        credentials.access()
-    except CredentialsError as error:
-        raise DiscoveryError(f"endpoints.kubernetes: {error}") from error
+    cluster = (
+        in_cluster(environ, service_account)
+        if config.kubeconfig is None
+        else read_kubeconfig(Path(config.kubeconfig), config.context or "")
+    )
+    credentials = Credentials(cluster)
+    # Read once now: a mistake in them should end the start, not be tried again for ever.
+    credentials.access()
     _log(cluster)
     return KubernetesDiscovery(_wanted(config), credentials, rng=random.Random())  # noqa: S311 - spreads load
 

@@ -17,6 +17,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     #: From the whole request to the pick.
     decision_seconds: float
+    #: The model's name as the client gave it.
+    model: str
+    #: Whose pods were chosen from.
+    pool: str
+    #: As the pods see it: under another name of the model, where a route has one.
     request: Request
     decision: Decision
     outcome: Outcome

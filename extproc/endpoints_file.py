@@ -3,25 +3,41 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from extproc.headers import DESTINATION_NAMESPACE, POOL
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
 
 CLUSTER = "models"
 
+#: By address of a pod, the names of its pools.
+PoolNames = Mapping[str, Sequence[str]]
 
-def render(pods: Sequence[Pod]) -> str:
-    """An EDS discovery response (JSON is YAML). Sorted, so that the same pods give the same bytes."""
-    endpoints = [{"endpoint": {"address": {"socket_address": _socket(pod.address)}}} for pod in pods]
+
+def render(pods: Sequence[Pod], pools: PoolNames | None = None) -> str:
+    """An EDS discovery response (JSON is YAML). Sorted, so that the same pods give the same bytes.
+
+    Args:
+        pods: no two of one address.
+        pools: of which Envoy is told. Left out: of none, since there is one.
+    """
+    endpoints = [_endpoint(pod.address, (pools or {}).get(pod.address, ())) for pod in pods]
     assignment = {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": CLUSTER,
         "endpoints": [{"lb_endpoints": sorted(endpoints, key=str)}],
     }
     return json.dumps({"resources": [assignment]}, indent=1) + "\n"
+
+
+def _endpoint(address: str, pools: Sequence[str]) -> dict[str, object]:
+    entry: dict[str, object] = {"endpoint": {"address": {"socket_address": _socket(address)}}}
+    if pools:
+        entry["metadata"] = {"filter_metadata": {DESTINATION_NAMESPACE: {POOL: sorted(pools)}}}
+    return entry
 
 
 def _socket(address: str) -> dict[str, object]:
@@ -36,9 +52,9 @@ class EndpointsFile:
         self._path = path
         self._written: str | None = None
 
-    def write(self, pods: Sequence[Pod]) -> None:
-        """Raises OSError where the file cannot be written."""
-        text = render(pods)
+    def write(self, pods: Sequence[Pod], pools: PoolNames | None = None) -> None:
+        """Makes the file that of `render`. Raises OSError where it cannot be written."""
+        text = render(pods, pools)
         if text == self._written:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,12 @@ def forbidden(message: str, *, detail: str) -> Refusal:
     return Refusal(403, message, code="insufficient_scope", type="permission_error", headers=challenge, detail=detail)
 
 
+def model_not_found(model: str) -> Refusal:
+    shown = model if len(model) <= MAX_MODEL_SHOWN else f"{model[: MAX_MODEL_SHOWN - 1]}…"
+    message = f"The model '{shown}' does not exist or you do not have access to it."
+    return Refusal(404, message, code="model_not_found")
+
+
 def saturated(detail: str) -> Refusal:
     message = "All model servers are at their limit. Try again later."
     return Refusal(
@@ -112,5 +118,7 @@ def auth_unavailable(detail: str) -> Refusal:
     return Refusal(503, message, code="auth_unavailable", type="service_unavailable_error", detail=detail)
 
 
+#: Characters of a model's name in an answer: no model has a longer one, and a body of 16 MiB may.
+MAX_MODEL_SHOWN = 200
 #: Seconds. A queue that is full now is commonly shorter after one decode of a short answer; more would idle the pods.
 RETRY_AFTER = "1"

@@ -1,6 +1,6 @@
 """Gauges that are read when a scrape asks, from whoever knows: what is gone leaves no series behind."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,16 +21,28 @@ _POD_GAUGES = {
 
 
 class PodGauges(Collector):
-    """The pods of the pool."""
+    """The pods of all pools, and how many each pool has."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, pools: Sequence[str]) -> None:
         self._rows = rows
+        self._pools = pools
 
     def collect(self) -> Iterator[Metric]:
-        rows = list(self._rows())
+        all_rows = list(self._rows())
+        rows = _by_pod(all_rows)
         ready = GaugeMetricFamily("infer_gateway_pods_ready", "Pods that may be picked.")
         ready.add_metric([], sum(1 for row in rows if row.get("ready")))
         yield ready
+        in_pool = GaugeMetricFamily(
+            "infer_gateway_pool_pods_ready", "Pods of a pool that may be picked.", labels=["pool"]
+        )
+        counts = dict.fromkeys(self._pools, 0)
+        for row in all_rows:
+            if row.get("pool") in counts:
+                counts[row["pool"]] += bool(row["ready"])
+        for pool, count in counts.items():
+            in_pool.add_metric([pool], count)
+        yield in_pool
         for name, (text, key) in _POD_GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=["pod"])
             for row in rows:
@@ -38,6 +50,19 @@ class PodGauges(Collector):
                 if value is not None:
                     gauge.add_metric([row["address"]], float(value))
             yield gauge
+
+
+def _by_pod(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One row a pod: one that is in several pools has the requests of all."""
+    merged: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        before = merged.get(row["address"])
+        if before is not None:
+            sums = {key: before[key] + row[key] for key in ("in_flight", "in_flight_tokens")}
+            merged[row["address"]] = {**before, **sums, "ready": before["ready"] or row["ready"]}
+        else:
+            merged[row["address"]] = row
+    return list(merged.values())
 
 
 class KeyGauges(Collector):

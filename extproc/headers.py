@@ -1,10 +1,12 @@
 """Header and metadata names, and the headers of a message as Envoy gave them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 #: Endpoint Picker Protocol v1.0.0: the destination, as request header and as dynamic metadata, one value for both.
 DESTINATION = "x-gateway-destination-endpoint"
 DESTINATION_NAMESPACE = "envoy.lb"
+#: Beside it, in metadata alone: the pool. It keeps Envoy's own choice, when none of the pods is left, to that pool.
+POOL = "x-gateway-pool"
 #: … the endpoint that really served, told by the data plane in the response phase.
 SERVED = "x-gateway-destination-endpoint-served"
 #: … the endpoints that the data plane allows.
@@ -20,6 +22,8 @@ KEY = "key"
 #: The decision in words, which Envoy puts into the response header `DEBUG`, if the request had the header `DEBUG: true`
 #: and the configuration allows it.
 EXPLANATION = "explanation"
+#: Says that the sidecar let the request in, before it has decided where to.
+ADMITTED = "admitted"
 DEBUG = "x-gateway-debug"
 TOLD = "told"
 
@@ -29,9 +33,24 @@ AUTHORIZATION = "authorization"
 METHOD = ":method"
 PATH = ":path"
 STATUS = ":status"
+CONTENT_ENCODING = "content-encoding"
+CONTENT_LENGTH = "content-length"
 CONTENT_TYPE = "content-type"
 
 JSON_TYPE = "application/json"
+
+#: Engines with prefill and decode apart: the pod that computes the prompt.
+PREFILLER = "x-prefiller-host-port"
+#: What steers pickers and engines, by the reference endpoint picker's names, old and new: for whom and how urgent a
+#: request is, which model it becomes, its goals for latency. From a client it means nothing, and goes no further …
+CONTROL_PREFIXES = ("x-gateway-inference-", "x-gateway-model-name-rewrite", "x-llm-d-")
+#: … least of all these, which let engines connect to where they say.
+CONTROL_NAMES = (
+    PREFILLER, "x-encoder-hosts-ports", "x-data-parallel-host-port", "x-kv-cache-source-host-port",
+    "x-slo-ttft-ms", "x-slo-tpot-ms",
+)  # fmt: skip
+_CONTROL_NAMES = frozenset(CONTROL_NAMES)
+_CONTROL_PREFIXES = (f"{DESTINATION}-", *CONTROL_PREFIXES)
 
 
 class Headers:
@@ -61,5 +80,17 @@ class Headers:
         value = self.raw(name)
         return default if value is None else value.decode("latin-1")
 
+    def control(self, others: Collection[str] = ()) -> tuple[str, ...]:
+        """The names here that are control headers, or one of `others`. Each once."""
+        return tuple(
+            dict.fromkeys(
+                name
+                for name, _ in self._items
+                if name in _CONTROL_NAMES or name in others or name.startswith(_CONTROL_PREFIXES)
+            )
+        )
+
     def count(self, name: str) -> int:
+        if self._first is not None and len(self._first) == len(self._items):
+            return 1 if name in self._first else 0  # no name is there twice
         return sum(1 for key, _ in self._items if key == name)

@@ -40,18 +40,28 @@ def serve(
     reload: Annotated[
         bool, typer.Option("--reload", help="Watch the configuration; plugins and log level change without a restart.")
     ] = False,
+    place: Annotated[str | None, typer.Option(hidden=True, help="Which of several processes this is.")] = None,
 ) -> None:
     """Run the sidecar until SIGTERM or SIGINT."""
     from extproc.config import ConfigError, load
-    from extproc.server import StartError, run
+    from extproc.errors import GatewayError
 
     try:
         loaded = load(config, os.environ)
     except ConfigError as error:
         fail(str(error), 2)
     try:
-        run(loaded, reload_path=config, reload=reload)
-    except StartError as error:
+        if place is None and not loaded.config.transport.alone:
+            from extproc.workers.supervisor import run as supervise
+
+            arguments = [*(("--config", config) if config is not None else ()), *(("--reload",) if reload else ())]
+            supervise(loaded.config, arguments)
+            return
+        from extproc.server import run
+        from extproc.workers.place import place_of
+
+        run(loaded, reload_path=config, reload=reload, place=place_of(loaded.config.transport, place))
+    except GatewayError as error:
         fail(str(error), 2)
 
 
@@ -80,6 +90,8 @@ def envoy(config: ConfigOption = None) -> None:
         loaded = load(config, os.environ)
     except ConfigError as error:
         fail(str(error), 2)
+    if loaded.config.transport.tls is not None:
+        fail("transport.tls: Envoy as it is set up here speaks plain text to the sidecar; TLS is for other gateways", 2)
     print(render(loaded.config), end="")
 
 

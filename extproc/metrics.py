@@ -1,6 +1,6 @@
 """What is counted, in Prometheus' terms. Label values are bounded: see `MAX_MODELS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
@@ -27,11 +27,14 @@ _SHARE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
 class Metrics:
-    """All metrics of one gateway, in a registry of their own. `pods` yields a row per pod when a scrape asks."""
+    """All metrics of one gateway, in a registry of their own. `pods` yields a row per pod when a scrape asks.
 
-    def __init__(self, pods: Rows) -> None:
+    `pools` are the names of the pools, which have a series each even where no pod is in them.
+    """
+
+    def __init__(self, pods: Rows, pools: Sequence[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(PodGauges(pods))
+        self.registry.register(PodGauges(pods, pools))
         counters, histograms = self._counters, self._histograms
         self._requests = counters("requests", "Requests that ended.", "model", "pod", "status")
         self._refusals = counters("refusals", "Requests answered by the gateway.", "status", "reason")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from extproc.headers import DESTINATION
+from extproc.headers import CONTENT_LENGTH, DESTINATION
 from extproc.replies import Mutation
 from scheduler.types import Pod
 
@@ -19,7 +19,24 @@ def destination(pods: Sequence[Pod]) -> str:
 
 @lru_cache(maxsize=MAX_CACHED_MUTATIONS)
 def routing(
-    value: str, set_headers: tuple[tuple[str, str], ...] = (), remove_headers: tuple[str, ...] = ()
+    value: str,
+    set_headers: tuple[tuple[str, str], ...] = (),
+    remove_headers: tuple[str, ...] = (),
+    pool: str = "",
 ) -> Mutation:
     """Sends a request to `value`: "the header … and the dynamic metadata … MUST be the same value" (protocol 004)."""
-    return Mutation(set_headers=((DESTINATION, value), *set_headers), remove_headers=remove_headers, destination=value)
+    return Mutation(
+        set_headers=((DESTINATION, value), *set_headers), remove_headers=remove_headers, destination=value, pool=pool
+    )
+
+
+@lru_cache(maxsize=MAX_CACHED_MUTATIONS)
+def admission(set_headers: tuple[tuple[str, str], ...], remove_headers: tuple[str, ...]) -> Mutation:
+    """What a good token brings about, before it is known where the request goes."""
+    return Mutation(set_headers=set_headers, remove_headers=remove_headers, admitted=True)
+
+
+def with_length(mutation: Mutation, length: int) -> Mutation:
+    """The same for a body that is replaced by one of `length` bytes, which Envoy does not find out by itself."""
+    headers = (*mutation.set_headers, (CONTENT_LENGTH, str(length)))
+    return Mutation(headers, mutation.remove_headers, mutation.destination, mutation.pool)

@@ -13,25 +13,38 @@ from typing import Any
 
 import msgspec
 
-from extproc.answers import AnswerWatch
+from extproc.answer_names import answer_names
 from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
-from extproc.ended import Ended, Witness
-from extproc.errors import Refusal, body_too_large, forbidden, no_ready_pod, saturated
-from extproc.events import Event, RequestHeaders, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
-from extproc.headers import AUTHORIZATION, CONTENT_TYPE, DEBUG, METHOD, PATH, REQUEST_ID, TRACEPARENT, Headers
+from extproc.ended import Witness
+from extproc.errors import Refusal, body_too_large, forbidden, model_not_found, no_ready_pod, saturated
+from extproc.events import Event, RequestHeaders, ResponseHeaders
+from extproc.flight import Flight, take_back
+from extproc.headers import (
+    AUTHORIZATION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    DEBUG,
+    METHOD,
+    PATH,
+    PREFILLER,
+    REQUEST_ID,
+    Headers,
+)
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
-from extproc.mutation import destination, routing
-from extproc.outcomes import UNKNOWN, Outcome
-from extproc.parsers import Api, ParsedRequest, is_model_api, parse
-from extproc.replies import Reply, Tag
+from extproc.mutation import admission, destination, routing, with_length
+from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.pools import Pool
+from extproc.replies import NO_MUTATION, Mutation, Reply, Tag
+from extproc.rewrite import replace_model
+from extproc.routes import Routes, in_order
 from extproc.session import HeadReady, RequestReady, Session
-from scheduler.cycle import record_at, schedule
+from scheduler.cycle import schedule
+from scheduler.disaggregation import Disaggregation
 from scheduler.errors import NoReadyPod, Saturated
-from scheduler.pool.store import PodStore, Ticket
-from scheduler.profile import Profile
 from scheduler.types import Decision, Prompt, Request
 
 log = logging.getLogger(__name__)
@@ -48,8 +61,8 @@ class Pipeline:
     def __init__(
         self,
         *,
-        profile: Profile,
-        store: PodStore,
+        pools: Mapping[str, Pool],
+        routes: Routes | None = None,
         authenticator: Authenticator | None,
         metrics: Metrics,
         decisions: DecisionLog,
@@ -59,12 +72,17 @@ class Pipeline:
         forward_token: bool,
         explain_to_clients: bool = False,
         identity_headers: Mapping[str, str],
+        foreign: bool = False,
+        log_tells_more: bool = False,
+        disaggregation: Disaggregation | None = None,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         rng: Random,
     ) -> None:
-        self.profile = profile
-        self.store = store
+        self.pools = pools
+        #: None: every request goes to the first pool. A reload puts others here.
+        self.routes = routes
+        self.first_pool = next(iter(pools.values()))
         self.authenticator = authenticator
         self.metrics = metrics
         self.decisions = decisions
@@ -74,6 +92,12 @@ class Pipeline:
         self.explain_to_clients = explain_to_clients
         #: Header name → claim: what model servers are told of who asks.
         self.identity_headers = identity_headers
+        #: Whether another Envoy than ours asks, which has not taken out of requests what clients may not say.
+        self.foreign = foreign
+        #: Whether the access log tells what the headers of an answer, which are shown, do not.
+        self.log_tells_more = log_tells_more
+        #: None: each request is one pod's.
+        self.disaggregation = disaggregation
         self.clock = clock
         self.wall_clock = wall_clock
         self.rng = rng
@@ -96,9 +120,9 @@ class Pipeline:
         parsed = parse(path, body)
         now = self.clock()
         request = Request(model=parsed.model, prompt=parsed.prompt)
-        decision = _scheduled(self, request, now, record=False)
+        pool, request, decision = _routed(self, request, now, record=False)
         log_of_one = DecisionLog(1)
-        log_of_one.add(self.wall_clock(), request, decision)
+        log_of_one.add(self.wall_clock(), request, decision, model=parsed.model, pool=pool.name)
         return next(log_of_one.rows(1))
 
     def open(self) -> "Exchange":
@@ -110,21 +134,8 @@ class Exchange:
     """One ext_proc stream's way through the pipeline."""
 
     __slots__ = (
-        "_closed",
-        "_decision",
-        "_decision_seconds",
-        "_ended",
-        "_head",
-        "_identity",
-        "_key",
-        "_pipeline",
-        "_request",
-        "_session",
-        "_started",
-        "_streamed",
-        "_ticket",
-        "_watch",
-        "pending",
+        "_admitted", "_closed", "_flight", "_head", "_identity", "_pipeline", "_rewrite_answer", "_session",
+        "_started", "pending",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -133,15 +144,12 @@ class Exchange:
         self._started = pipeline.clock()
         self._head: RequestHeaders | None = None
         self._identity: Identity | None = None
-        self._request: Request | None = None
-        self._decision: Decision | None = None
-        self._ticket: Ticket | None = None
-        self._watch: AnswerWatch | None = None
+        self._admitted = False
+        #: None until the request was sent on.
+        self._flight: Flight | None = None
         self._closed = False
-        self._ended = 0.0
-        self._decision_seconds = 0.0
-        self._key = ""
-        self._streamed = False
+        #: Whether its answer is to name the model as the client did, and would not.
+        self._rewrite_answer = False
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
         pipeline.metrics.opened()
@@ -159,8 +167,11 @@ class Exchange:
                 self._authenticate(action.head, final=False)
             elif isinstance(action, RequestReady):
                 self._decide(action)
-            elif action is not None:
-                self._observe(action)
+            elif action is not None and self._flight is not None:
+                # Otherwise Envoy answers by itself, before there was a pick.
+                self._flight.observe(action)
+                if self._rewrite_answer and isinstance(action, ResponseHeaders):
+                    self._name_as_asked(action.headers, self._flight.model)
         except Refusal as refusal:
             self._refuse(refusal)
         return self._session.replies_to_send()
@@ -180,95 +191,9 @@ class Exchange:
         if self._closed:
             return
         self._closed = True
-        pipeline = self._pipeline
-        pipeline.metrics.closed()
-        decision, request = self._decision, self._request
-        if decision is None or request is None or self._ticket is None:
-            return
-        now = pipeline.clock()
-        outcome = UNKNOWN if self._watch is None else self._watch.outcome
-        if outcome.status is not None:
-            # Before the release: the count that goes is then that of the pod that served.
-            try:
-                self._learn(outcome)
-            finally:
-                self._ticket.release(now)
-            return
-        self._ticket.release(now)
-        self._ended = now
-        pipeline.ledger.expect(self._key, self._learn, now)
-
-    def _learn(self, outcome: Outcome) -> None:
-        """How the request ended, from whatever source: what was noted at the pick is made true."""
-        pipeline, decision, request = self._pipeline, self._decision, self._request
-        assert decision is not None  # noqa: S101 - only a request that was routed is answered
-        assert request is not None  # noqa: S101
-        assert self._ticket is not None  # noqa: S101
-        now = pipeline.clock()
-        status = outcome.status
-        picked = decision.pod.address
-        served = outcome.served or picked
-        if served != picked:
-            # Envoy went on to another pod only because this one failed.
-            self._failed_at(picked, now)
-            self._moved(served, now)
-        if status is None:
-            pass
-        elif status >= 500:
-            # No pod computed it: none holds its prefix.
-            if served == picked:
-                _take_back(decision)
-            self._failed_at(served, now)
-        else:
-            pipeline.store.observe_success_of_request(served)
-            if status < 400:
-                # The first byte of an answer in one piece is its last token's: it says nothing of the first.
-                pipeline.store.observe_outcome(
-                    served,
-                    ttft=outcome.ttft if self._streamed else None,
-                    uncached_tokens=_computed(outcome.usage, decision),
-                    tpot=outcome.tpot if self._streamed else None,
-                    now=now,
-                )
-        seconds = (self._ended or now) - self._started
-        pipeline.metrics.ended(request.model, picked, outcome, seconds, streamed=self._streamed)
-        if pipeline.witnesses:
-            self._tell(request, decision, outcome, seconds)
-        # The request looks things up in this exchange: with its prompt, it would wait for the garbage collector.
-        self._request = None
-
-    def _failed_at(self, address: str, now: float) -> None:
-        if self._pipeline.store.observe_failure_of_request(address, now):
-            log.warning("pod left alone: requests failed in a row", extra={"pod": address})
-
-    def _tell(self, request: Request, decision: Decision, outcome: Outcome, seconds: float) -> None:
-        pipeline = self._pipeline
-        ended = Ended(
-            at=pipeline.wall_clock(),
-            seconds=seconds,
-            decision_seconds=self._decision_seconds,
-            request=request,
-            decision=decision,
-            outcome=outcome,
-            subject=self._identity.subject if self._identity is not None else "",
-            traceparent=self._head.headers.get(TRACEPARENT) if self._head is not None else "",
-        )
-        for witness in pipeline.witnesses:
-            witness.ended(ended)
-
-    def _moved(self, address: str, now: float) -> None:
-        """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
-        pipeline, decision, request = self._pipeline, self._decision, self._request
-        assert decision is not None  # noqa: S101 - only a request that was routed is answered
-        assert request is not None  # noqa: S101
-        assert self._ticket is not None  # noqa: S101
-        _take_back(decision)
-        snapshot = pipeline.store.snapshot(now)
-        row = snapshot.rows.get(address)
-        if row is not None:
-            pod = snapshot.pods[row]
-            self._ticket.move(pod)
-            record_at(pipeline.profile, request, snapshot, pod, now=now, rng=pipeline.rng)
+        self._pipeline.metrics.closed()
+        if self._flight is not None:
+            self._flight.end()
 
     def _authenticate(self, head: RequestHeaders, *, final: bool) -> None:
         authenticator = self._pipeline.authenticator
@@ -282,7 +207,9 @@ class Exchange:
                 return
             self._identity = verdict
             self._pipeline.metrics.authenticated("ok")
-        ready = self._session.proceed()
+            ready = self._session.proceed(self._admission(verdict))
+        else:
+            ready = self._session.proceed()
         if ready is not None:
             self._decide(ready)
 
@@ -302,29 +229,60 @@ class Exchange:
         if identity is not None and not identity.may_use(request.model):
             what = f"the model {request.model!r}" if request.model else "requests that name no model"
             raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
-        decision = _scheduled(pipeline, request, now)
-        self._request = request
-        self._decision = decision
-        self._ticket = pipeline.store.acquire(decision.pod, decision.uncached_tokens, now)
-        self._streamed = parsed is not None and parsed.stream
-        self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
-        self._key = pipeline.next_key()
-        self._session.route(
-            routing(destination(decision.pods), self._told(), pipeline.removed_headers),
-            tag=Tag(self._key, self._explanation(decision)),
-        )
-        self._decision_seconds = pipeline.clock() - now
-        pipeline.metrics.decided(self._decision_seconds, decision.prefix_match)
-        pipeline.decisions.add(pipeline.wall_clock(), request, decision)
+        asked = request.model
+        pool, request, decision = _routed(pipeline, request, now)
+        body = None
+        if request.model != asked:
+            body = _renamed(ready, request, decision)
+            route = None if pipeline.routes is None else pipeline.routes.find(asked)
+            self._rewrite_answer = route is not None and route.rewrite_answers
+        subject = identity.subject if identity is not None else ""
+        flight = Flight(pipeline, pool, request, decision, parsed, headers, subject, self._started, now)
+        self._flight = flight
+        mutation = self._mutation(pool, decision)
+        if body is not None and headers.raw(CONTENT_LENGTH) is not None:
+            mutation = with_length(mutation, len(body))
+        self._session.route(mutation, body, Tag(flight.key, self._explanation(pool, decision)))
+        flight.decision_seconds = pipeline.clock() - now
+        pipeline.metrics.decided(flight.decision_seconds, decision.prefix_match)
+        pipeline.decisions.add(pipeline.wall_clock(), request, decision, model=asked, pool=pool.name)
         if log.isEnabledFor(logging.DEBUG):
-            extra = {"request_id": request.id, "model": request.model, "pods": destination(decision.pods)}
+            extra = {"request_id": request.id, "model": asked, "pool": pool.name, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
 
-    def _explanation(self, decision: Decision) -> str:
+    def _admission(self, identity: Identity) -> Mutation:
+        """What can be said before the decision: all that follows from the token alone."""
+        if self._pipeline.routes is not None or identity.models is not None:
+            # Not everybody may go everywhere: where to is to be known first.
+            return NO_MUTATION
+        told = self._told()
+        self._admitted = True
+        return admission(told, self._removed(told))
+
+    def _name_as_asked(self, headers: Headers, model: str) -> None:
+        names = answer_names(model, headers.get(CONTENT_TYPE), headers.get(CONTENT_ENCODING))
+        if names is not None:
+            self._session.rewrite_answer(names)
+
+    def _mutation(self, pool: Pool, decision: Decision) -> Mutation:
+        told: tuple[tuple[str, str], ...] = ()
+        removed: tuple[str, ...] = ()
+        if not (self._admitted and self._session.head_answered):
+            told = self._told()
+            removed = self._removed(told)
+        if decision.prefill is not None:
+            told = (*told, (PREFILLER, decision.prefill.pod.address))
+            removed = tuple([one for one in removed if one != PREFILLER])
+        # Without routes there is one pool, and Envoy need not know its name.
+        name = "" if self._pipeline.routes is None else pool.name
+        return routing(destination(decision.pods), told, removed, name)
+
+    def _explanation(self, pool: Pool, decision: Decision) -> str:
         """The decision in words, for a client that asks and may."""
         if not self._pipeline.explain_to_clients or self._head is None or self._head.headers.get(DEBUG) != "true":
             return ""
-        return msgspec.json.encode({"prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}).decode()
+        words = {"pool": pool.name, "prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}
+        return msgspec.json.encode(words).decode()
 
     def _told(self) -> tuple[tuple[str, str], ...]:
         """Identity headers. A claim that is no plain text is left out: it could end a header, or mean another one."""
@@ -336,6 +294,15 @@ class Exchange:
         return tuple(
             [(name, text) for name, text in told if isinstance(text, str) and text.isascii() and text.isprintable()]
         )
+
+    def _removed(self, told: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+        """Headers that go no further; `told` are set, and may not be among them."""
+        pipeline = self._pipeline
+        if not pipeline.foreign or self._head is None:
+            return pipeline.removed_headers
+        set_here = dict(told)
+        found = self._head.headers.control(pipeline.identity_headers)
+        return pipeline.removed_headers + tuple([name for name in found if name not in set_here])
 
     def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
         """What the body says, or None where it says nothing of a model."""
@@ -362,17 +329,6 @@ class Exchange:
             return claim if isinstance(claim, str) else None
         return None
 
-    def _observe(self, action: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
-        watch = self._watch
-        if watch is None:
-            return  # Envoy answers by itself, before there was a pick
-        if isinstance(action, ResponseTrailers):
-            watch.trailers(action, self._pipeline.clock())
-        elif isinstance(action, ResponseHeaders):
-            watch.headers(action)
-        else:
-            watch.body(action, self._pipeline.clock())
-
     def _refuse(self, refusal: Refusal) -> None:
         self._session.reject(refusal)
         metrics = self._pipeline.metrics
@@ -386,26 +342,45 @@ class Exchange:
             log.info("refused", extra={**extra, "detail": refusal.detail})
 
 
-def _scheduled(pipeline: Pipeline, request: Request, now: float, *, record: bool = True) -> Decision:
-    snapshot = pipeline.store.snapshot(now)
+def _routed(pipeline: Pipeline, request: Request, now: float, *, record: bool = True) -> tuple[Pool, Request, Decision]:
+    """The pool, the request under the name that the pool knows its model by, and where it goes."""
+    routes = pipeline.routes
     try:
-        return schedule(pipeline.profile, request, snapshot, now=now, rng=pipeline.rng, record=record)
+        if routes is None:
+            pool = pipeline.first_pool
+            return pool, request, _scheduled(pipeline, pool, request, now, record=record)
+        route = routes.find(request.model)
+        if route is None:
+            raise model_not_found(request.model)
+        nobody: NoReadyPod | None = None
+        for target in in_order(route, pipeline.rng):
+            pool = pipeline.pools[target.pool]
+            other = target.model and target.model != request.model
+            renamed = msgspec.structs.replace(request, model=target.model) if other else request
+            try:
+                return pool, renamed, _scheduled(pipeline, pool, renamed, now, record=record)
+            except NoReadyPod as error:
+                nobody = error
+        raise no_ready_pod(str(nobody)) from nobody
     except NoReadyPod as error:
         raise no_ready_pod(str(error)) from error
     except Saturated as error:
         raise saturated(str(error)) from error
 
 
-def _computed(usage: TokenUsage, decision: Decision) -> int:
-    """Prompt tokens that the pod had to compute: as it counted them, else as was estimated at the pick."""
-    if usage.prompt is None or usage.cached is None:
-        return decision.uncached_tokens
-    return usage.prompt - usage.cached
+def _scheduled(pipeline: Pipeline, pool: Pool, request: Request, now: float, *, record: bool) -> Decision:
+    decide = schedule if pipeline.disaggregation is None else pipeline.disaggregation.schedule
+    return decide(pool.profile, request, pool.store.snapshot(now), now=now, rng=pipeline.rng, record=record)
 
 
-def _take_back(decision: Decision) -> None:
-    for undo in decision.undo:
-        undo()
+def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:
+    """The body with the request's name of the model."""
+    assert ready.body is not None  # noqa: S101 - the model was read out of it
+    try:
+        return replace_model(ready.body, request.model)
+    except Refusal:
+        take_back(decision)
+        raise
 
 
 def _is_json(content_type: str) -> bool:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from extproc.events import BodyMode
+
 
 class Mutation(msgspec.Struct, frozen=True):
     """Changes to a message. Nothing that is not named here is touched."""
@@ -10,6 +12,10 @@ class Mutation(msgspec.Struct, frozen=True):
     remove_headers: tuple[str, ...] = ()
     #: Dynamic metadata `envoy.lb` / `x-gateway-destination-endpoint`: the pods in order; empty sets none.
     destination: str = ""
+    #: Dynamic metadata `envoy.lb` / `x-gateway-pool`: where Envoy finds a pod when all of these are gone; empty: none.
+    pool: str = ""
+    #: Marks the request as let in: should the sidecar be gone before it has decided, Envoy's guard lets it pass.
+    admitted: bool = False
     #: Lets Envoy choose the route again (the model's name changed, or a route matches on the destination).
     clear_route_cache: bool = False
 
@@ -24,6 +30,14 @@ class Tag(msgspec.Struct, frozen=True):
     key: str
     #: The decision in words, for a response header. Empty: none.
     explanation: str = ""
+
+
+class ModeOverride(msgspec.Struct, frozen=True):
+    """Another way in which Envoy shows this one answer, from its headers on."""
+
+    #: Of the request, which stays as it is: the override names all modes.
+    request_body_mode: BodyMode
+    response_body_mode: BodyMode
 
 
 class RequestHeadersReply(msgspec.Struct, frozen=True):
@@ -54,6 +68,8 @@ class RequestTrailersReply(msgspec.Struct, frozen=True):
 
 class ResponseHeadersReply(msgspec.Struct, frozen=True):
     mutation: Mutation = NO_MUTATION
+    #: How Envoy is to show the rest of the answer; None: as it is set up.
+    mode: ModeOverride | None = None
 
 
 class ResponseBodyReply(msgspec.Struct, frozen=True):

@@ -2,38 +2,45 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from extproc import __version__, discovery
+from extproc import __version__
 from extproc.access_log import AccessLog
 from extproc.admin import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
-from extproc.config import GatewayConfig, Loaded
+from extproc.config import EndpointsConfig, GatewayConfig, Loaded
+from extproc.config.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
 from extproc.decisions import DecisionLog
+from extproc.discovery import DiscoveryError
 from extproc.ended import Witness
 from extproc.endpoints_file import EndpointsFile
 from extproc.errors import GatewayError, no_ready_pod
 from extproc.events import LogEntry
+from extproc.feeds import Feed, Feeds
 from extproc.ledger import Ledger
 from extproc.logs import set_up
 from extproc.metrics import Metrics
 from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
+from extproc.pools import Pool
 from extproc.reload import Watcher
 from extproc.transport import Transport
+from extproc.workers.control import Line
+from extproc.workers.place import Place
+from extproc.workers.shared import Shared
 from scheduler.builder import build
-from scheduler.pool.scrape import Scraper
 from scheduler.pool.store import PodStore
 from scheduler.profile import Profile
 from scheduler.registry import installed_registry
@@ -49,17 +56,18 @@ FIRST_SYNC_WAIT = 5.0
 
 
 #: Sections that a reload puts into force, the others wait for a restart.
-RELOADED = frozenset({"scheduler", "logging"})
+RELOADED = frozenset({"scheduler", "logging", "routes"})
 
 
 class StartError(GatewayError):
     """The gateway cannot start. `str()` says why, in one message."""
 
 
-def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False) -> None:
+def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False, place: Place | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second signal ends it at once.
 
-    With `reload`, the configuration at `reload_path` (as of `--config`) is watched.
+    With `reload`, the configuration at `reload_path` (as of `--config`) is watched. With `place` this is one process of
+    several: it serves there, and ends when its supervisor does.
 
     Raises:
         StartError: something cannot be bound or built.
@@ -70,13 +78,15 @@ def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False)
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve(loaded, reload_path, reload))
+        asyncio.run(_serve(loaded, reload_path, reload, place))
     else:
-        uvloop.run(_serve(loaded, reload_path, reload))
+        uvloop.run(_serve(loaded, reload_path, reload, place))
 
 
-async def _serve(loaded: Loaded, reload_path: str | None, reload: bool) -> None:
-    gateway = Gateway(loaded.config)
+async def _serve(loaded: Loaded, reload_path: str | None, reload: bool, place: Place | None) -> None:
+    line = None if place is None else await Line.take()
+    shared = None if place is None or line is None else Shared(loaded.config, place, await line.instruction())
+    gateway = Gateway(loaded.config, shared, line)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -88,6 +98,7 @@ async def _serve(loaded: Loaded, reload_path: str | None, reload: bool) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, partial(on_signal, number))
+    orphaned = None if line is None else asyncio.create_task(_until_orphaned(line, stopped))
     try:
         await gateway.start()
         if reload:
@@ -95,17 +106,31 @@ async def _serve(loaded: Loaded, reload_path: str | None, reload: bool) -> None:
         await stopped.wait()
     finally:
         await gateway.stop()
+        if orphaned is not None:
+            orphaned.cancel()
 
 
-def _transport(config: GatewayConfig) -> type[Transport]:
+async def _until_orphaned(line: Line, stopped: asyncio.Event) -> None:
+    """Ends this process with its supervisor: gracefully the first time, at once where it is ending already."""
+    await line.ended()
+    if stopped.is_set():
+        os._exit(1)
+    log.error("the supervisor is gone")
+    stopped.set()
+
+
+def _transport(config: GatewayConfig) -> Callable[..., Transport]:
     # The other one is not imported: grpc brings threads and 20 MB of its own.
     if config.transport.lean:
         from extproc.transport.sidecar import SidecarServer
 
         return SidecarServer
     from extproc.transport.grpcio import GrpcServer
+    from extproc.transport.tls import Tls
 
-    return GrpcServer
+    given = config.transport.tls
+    tls = None if given is None else Tls(given.cert_file, given.key_file, given.client_ca_file)
+    return partial(GrpcServer, tls=tls)
 
 
 class Gateway:
@@ -115,32 +140,31 @@ class Gateway:
         StartError: a source of pods cannot work here.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, shared: Shared | None = None, line: Line | None = None) -> None:
         self._config = config
-        endpoints = config.endpoints
-        self._store = PodStore(endpoints.effective_stale_after(), on_left=self._pod_left)
-        self._metrics = Metrics(self._rows)
-        self._profile, warnings = self._build_profile(config)
-        # Of whichever profile is in force when it is asked.
-        self._metrics.watch_plugins(lambda: self._profile.statistics())  # noqa: PLW0108
-        for warning in warnings:
-            log.warning("configuration: %s", warning)
+        self._shared = shared
+        self._place = None if shared is None else shared.place
+        self._line = line
+        sections = config.all_pools()
+        self._pools: dict[str, Pool] = {}
+        self._metrics = Metrics(self._rows, tuple(sections))
+        for name, section in sections.items():
+            self._pools[name] = self._pool(name, section)
+        self._metrics.watch_plugins(self._plugin_statistics)
         try:
-            self._discovery = discovery.build(endpoints)
-        except discovery.DiscoveryError as error:
+            feeds = [
+                Feed(
+                    self._pools[name], section, self._metrics,
+                    section="endpoints" if name == DEFAULT_POOL else f"pools.{name}",
+                )
+                for name, section in sections.items()
+            ]  # fmt: skip
+        except DiscoveryError as error:
             raise StartError(f"cannot start: {error}") from error
-        dialect = endpoints.dialect()
-        self._scraper = Scraper(
-            self._store,
-            lambda _pod: dialect,
-            interval=endpoints.scrape.interval,
-            timeout=endpoints.scrape.timeout,
-            scheme=endpoints.scrape.scheme,
-            observer=self._metrics,
-        )
         self._decisions = DecisionLog(config.debug.decisions)
         self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
+        self._feeds = Feeds(feeds, self._endpoints_file, self._metrics, leads=shared is None)
         self._admin = AdminServer(
             host=config.admin.host,
             port=config.admin.port,
@@ -149,6 +173,7 @@ class Gateway:
             pods=self._rows,
             decisions=self._decisions,
             explain=self._explain,
+            path=None if self._place is None else self._place.admin_socket,
         )
         self._key_sources: tuple[JwksSource, ...] = ()
         self._transport: Transport | None = None
@@ -157,8 +182,21 @@ class Gateway:
         self._cleanup = contextlib.AsyncExitStack()
         self._draining = False
 
-    def _build_profile(self, config: GatewayConfig, before: Profile | None = None) -> tuple[Profile, list[str]]:
-        return build(
+    def _pool(self, name: str, endpoints: EndpointsConfig) -> Pool:
+        def left(pod: Pod) -> None:
+            # Of whichever profile is in force then.
+            self._pools[name].profile.left(pod)
+
+        profile = self._build_profile(self._config, warn=not self._pools)
+        stale_after = endpoints.effective_stale_after()
+        if self._shared is None:
+            return Pool(name, PodStore(stale_after, on_left=left), profile)
+        store = self._shared.store(name, stale_after, left)
+        self._shared.plugins(name, profile)
+        return Pool(name, store, profile)
+
+    def _build_profile(self, config: GatewayConfig, before: Profile | None = None, *, warn: bool) -> Profile:
+        profile, warnings = build(
             config.scheduler_config(),
             installed_registry(),
             observe=self._metrics.plugin,
@@ -166,9 +204,23 @@ class Gateway:
             clock=time.perf_counter,
             before=before,
         )
+        for warning in warnings if warn else ():
+            log.warning("configuration: %s", warning)
+        return profile
 
     def _rows(self) -> list[dict[str, Any]]:
-        return self._store.statistics(time.monotonic())
+        now = time.monotonic()
+        return [{**row, "pool": pool.name} for pool in self._pools.values() for row in pool.store.statistics(now)]
+
+    def _plugin_statistics(self) -> dict[str, dict[str, float]]:
+        """Of the profiles that are in force now, over all pools."""
+        sums: dict[str, dict[str, float]] = {}
+        for pool in self._pools.values():
+            for plugin, values in pool.profile.statistics().items():
+                of_plugin = sums.setdefault(plugin, {})
+                for name, value in values.items():
+                    of_plugin[name] = of_plugin.get(name, 0.0) + value
+        return sums
 
     def _witnesses(self) -> list[Witness]:
         config = self._config
@@ -188,8 +240,8 @@ class Gateway:
     def _build_transport(self, authenticator: Authenticator | None) -> Transport:
         config = self._config
         pipeline = self._pipeline = Pipeline(
-            profile=self._profile,
-            store=self._store,
+            pools=self._pools,
+            routes=config.routing(),
             authenticator=authenticator,
             metrics=self._metrics,
             decisions=self._decisions,
@@ -199,6 +251,9 @@ class Gateway:
             forward_token=config.auth is not None and config.auth.forward_token,
             explain_to_clients=config.debug.response_header,
             identity_headers=config.identity_headers(),
+            foreign=not config.transport.lean,
+            log_tells_more=config.rewrites_answers(),
+            disaggregation=config.roles(),
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.Random(),  # noqa: S311 - ties between pods are no secret
@@ -208,7 +263,7 @@ class Gateway:
             pipeline.open,
             self._metrics,
             self._log_entry,
-            address=config.transport.address,
+            address=config.transport.address if self._place is None else self._place.address,
             max_body=config.listener.max_body_bytes,
             max_streams=config.transport.max_concurrent_streams,
         )
@@ -217,10 +272,8 @@ class Gateway:
         """Why the gateway is not ready; empty when it is."""
         if self._draining:
             return "draining"
-        if not self._discovery.first_sync.is_set():
-            return "endpoints are not known yet"
-        if not self._scraper.ready.is_set():
-            return "not every pod was asked for its metrics yet"
+        if reason := self._feeds.not_ready():
+            return reason
         if not all(source.ready for source in self._key_sources):
             return "not every issuer's keys were fetched yet"
         return ""
@@ -240,18 +293,28 @@ class Gateway:
         try:
             self._endpoints_file.keep_or_create()
             admin = await self._admin.start()
-            await self._cleanup.enter_async_context(self._scraper)
-            self._tasks.append(asyncio.create_task(self._discovery.run(self._publish)))
+            await self._cleanup.enter_async_context(self._feeds)
+            if self._shared is not None:
+                await self._shared.peers.start()
+                self._cleanup.push_async_callback(self._shared.peers.stop)
+                self._tasks.append(asyncio.create_task(self._lead(self._shared)))
             # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_SYNC_WAIT):
-                    await self._discovery.first_sync.wait()
+                    await self._feeds.known.wait()
             transport = self._build_transport(authenticator)
             address = await transport.start()
         except OSError as error:
             raise StartError(f"cannot start: {error}") from error
         self._transport = transport
         self._tasks.append(asyncio.create_task(self._tend(transport)))
+        # What is there by now stays: a full collection over all modules would hold up every request for 20 ms.
+        gc.collect()
+        gc.freeze()
+        if self._place is not None:
+            # What is open is said by the supervisor, for all.
+            log.info("process serving", extra={"worker": self._place.name, "pid": os.getpid(), "extproc": address})
+            return
         # Every open surface, by name: this line is the first that an operator wants to see.
         opened = surfaces(self._config, extproc=address, admin=admin)
         log.info(
@@ -269,20 +332,27 @@ class Gateway:
             if surface.exposed:
                 log.warning("open to other machines", extra={"surface": str(surface)})
 
+    async def _lead(self, shared: Shared) -> None:
+        await shared.lead.taken()
+        log.info("process leads", extra={"worker": shared.place.name})
+        self._feeds.lead()
+
     def watch(self, path: str | None, loaded: Loaded) -> None:
         """Follows the configuration at `path` from now on."""
         watcher = Watcher(path, os.environ, loaded, self._reconfigure, self._metrics)
         self._tasks.append(asyncio.create_task(watcher.run()))
 
     async def _reconfigure(self, loaded: Loaded) -> None:
-        """Puts into force what can be changed while requests are under way: the scheduler, and the level of logs."""
+        """Puts into force what can be changed while requests are under way: scheduler, routes, level of logs."""
         config = loaded.config
-        profile, warnings = self._build_profile(config, before=self._profile)
-        for warning in warnings:
-            log.warning("configuration: %s", warning)
-        if self._pipeline is not None:
-            # One assignment on the one thread: a decision is made by the old plugins or by the new.
-            self._profile = self._pipeline.profile = profile
+        pools = list(self._pools.values())
+        profiles = [self._build_profile(config, pool.profile, warn=pool is pools[0]) for pool in pools]
+        # On the one thread: a decision is made by the old plugins and routes or by the new.
+        for pool, profile in zip(pools, profiles, strict=True):
+            pool.profile = profile
+            if self._shared is not None:
+                self._shared.plugins(pool.name, profile)
+        self._reroute(config)
         logging.getLogger().setLevel(config.logging.level.upper())
         changed = [
             name
@@ -293,11 +363,23 @@ class Gateway:
             # Envoy was started with these, or sockets were bound by them.
             log.warning("these sections wait for a restart", extra={"sections": changed})
 
+    def _reroute(self, config: GatewayConfig) -> None:
+        before, after = self._config.routing(), config.routing()
+        if (before is None) != (after is None) or config.rewrites_answers() > self._config.rewrites_answers():
+            # Envoy was told: what it does without a decision, and with answers, follows from it.
+            log.warning("the routes wait for a restart: the first one, none, or the first rewriteAnswers")
+        elif after is not None and (missing := after.pools - self._pools.keys()):
+            log.warning("the routes wait for a restart: they lead to new pools", extra={"pools": sorted(missing)})
+        elif self._pipeline is not None:
+            self._pipeline.routes = after
+
     async def stop(self) -> None:
         """Readiness off, the open streams get `drainTimeout`, then everything ends."""
         self._draining = True
         if self._transport is not None:
             await self._transport.set_ready(False)
+            if self._line is not None:
+                self._line.tell("draining")
             await self._transport.stop(self._config.transport.drain_timeout)
         for task in self._tasks:
             task.cancel()
@@ -305,17 +387,6 @@ class Gateway:
         await self._cleanup.aclose()
         await self._admin.stop()
         log.info("stopped")
-
-    def _publish(self, pods: Sequence[Pod]) -> None:
-        _, left = self._store.set_pods(pods, time.monotonic())
-        for pod in left:
-            self._metrics.pod_left(pod.address)
-        self._scraper.set_pods(pods)
-        try:
-            self._endpoints_file.write(pods)
-        except OSError:
-            # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
-            log.exception("endpoints file not written")
 
     def _explain(self, path: str, body: bytes) -> dict[str, Any]:
         if self._pipeline is None:
@@ -333,12 +404,17 @@ class Gateway:
             if ready != told:
                 told = ready
                 await transport.set_ready(ready)
-                log.info("ready" if ready else "not ready", extra={} if ready else {"reason": self.not_ready()})
+                self._say("ready" if ready else "not ready", self.not_ready())
             self._ledger.expire(time.monotonic())
             await asyncio.sleep(TEND_INTERVAL)
 
-    def _pod_left(self, pod: Pod) -> None:
-        self._profile.left(pod)
+    def _say(self, what: str, reason: str) -> None:
+        extra = {"reason": reason} if reason else {}
+        if self._place is None or self._line is None:
+            log.info(what, extra=extra)
+        else:
+            log.info("process %s", what, extra={"worker": self._place.name, **extra})
+            self._line.tell(reason)
 
     def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
         self._metrics.plugin_fault(name, phase)

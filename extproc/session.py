@@ -33,6 +33,7 @@ from typing import Any
 
 import msgspec
 
+from extproc.answer_names import AnswerNames
 from extproc.errors import LocalProtocolError, Refusal, RemoteProtocolError, body_too_large
 from extproc.events import (
     BodyMode,
@@ -45,10 +46,11 @@ from extproc.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from extproc.headers import CONTENT_TYPE, JSON_TYPE
+from extproc.headers import CONTENT_LENGTH, CONTENT_TYPE, JSON_TYPE
 from extproc.replies import (
     NO_MUTATION,
     ImmediateReply,
+    ModeOverride,
     Mutation,
     Reply,
     RequestBodyChunk,
@@ -78,6 +80,9 @@ ASSUMED_CONFIG = ProtocolConfig(request_body_mode=BodyMode.BUFFERED)
 class RequestState(Enum):
     """Where the request half is."""
 
+    #: Enum's own is written in Python, and each event is looked up by its state.
+    __hash__ = object.__hash__
+
     START = auto()
     HEAD = auto()  # the caller has the headers and owes proceed() or reject()
     COLLECTING = auto()
@@ -89,6 +94,8 @@ class RequestState(Enum):
 
 class ResponseState(Enum):
     """Where the response half is."""
+
+    __hash__ = object.__hash__
 
     WAITING = auto()
     STARTED = auto()
@@ -120,8 +127,8 @@ class Session:
     """The machine. `max_body`: most bytes of a request body that are held, else the request is refused with 413."""
 
     __slots__ = (
-        "_body", "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_replies",
-        "_subset", "_trailers", "request_state", "response_state",
+        "_body", "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_names",
+        "_replies", "_subset", "_trailers", "request_state", "response_state",
     )  # fmt: skip
 
     def __init__(self, *, max_body: int) -> None:
@@ -139,6 +146,7 @@ class Session:
         self._trailers = False
         self._end_seen = False
         self._subset: tuple[str, ...] | None = None
+        self._names: AnswerNames | None = None
 
     # What Envoy says
 
@@ -169,8 +177,11 @@ class Session:
 
     # What the caller decides
 
-    def proceed(self) -> RequestReady | None:
-        """The client may go on. Returns the request if it is complete as far as it will be shown."""
+    def proceed(self, mutation: Mutation = NO_MUTATION) -> RequestReady | None:
+        """The client may go on. Returns the request if it is complete as far as it will be shown.
+
+        `mutation` is said with that where it is said before the decision (`head_answered`), else it is for `route`.
+        """
         if self.request_state is not RequestState.HEAD:
             raise LocalProtocolError(f"proceed() in state {self.request_state.name}")
         head = self._head_event
@@ -185,13 +196,18 @@ class Session:
         ):
             self._head_held = True
         elif mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
-            self._replies.append(_HEADERS_GO_ON)
+            self._replies.append(RequestHeadersReply(mutation) if mutation is not NO_MUTATION else _HEADERS_GO_ON)
         else:
             # Envoy will send the headers on before it shows the body, or never shows it.
             self._head_held = True
             return self._decide(None)
         self.request_state = RequestState.COLLECTING
         return None
+
+    @property
+    def head_answered(self) -> bool:
+        """Whether the headers were let go before the decision."""
+        return not self._head_held
 
     def route(self, mutation: Mutation, body: bytes | None = None, tag: Tag | None = None) -> None:
         """The request goes on with `mutation`, and with `body` in place of its own where that is not None.
@@ -215,10 +231,31 @@ class Session:
                 self._echo(self._body if body is None else body)
         elif self._chunks:
             # Envoy has kept each chunk and waits for one word on each.
-            replies.extend([_BODY_GOES_ON] * self._chunks)
+            if body is None:
+                replies.extend([_BODY_GOES_ON] * self._chunks)
+            else:
+                replies.append(RequestBodyReply(body=body))
+                replies.extend([_CHUNK_IS_GONE] * (self._chunks - 1))
             if self._trailers:
                 replies.append(RequestTrailersReply())
         self._body = b""
+
+    def rewrite_answer(self, names: AnswerNames) -> None:
+        """The answer, of which the headers were just received, goes on as `names` gives it.
+
+        Does nothing where Envoy shows bodies in a way in which they cannot be held.
+        """
+        config = self._config
+        shown = config.response_body_mode
+        if self.response_state is not ResponseState.STARTED or not (
+            shown is BodyMode.NONE or shown is BodyMode.FULL_DUPLEX_STREAMED
+        ):
+            return
+        duplex = BodyMode.FULL_DUPLEX_STREAMED
+        self._names = names
+        self._config = msgspec.structs.replace(config, response_body_mode=duplex)
+        mode = None if shown is duplex else ModeOverride(config.request_body_mode, duplex)
+        self._replies[-1] = ResponseHeadersReply(_OF_ANY_LENGTH, mode)
 
     def reject(self, refusal: Refusal) -> None:
         """The request ends with this answer. Possible until it was routed."""
@@ -312,18 +349,28 @@ class Session:
 
     def _response_body(self, event: ResponseBody) -> Action:
         self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
-        if self._config.response_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
-            body = event.body
-            for start in range(0, len(body), MAX_CHUNK) or range(1):
-                end = start + MAX_CHUNK
-                # A slice that is all of it is no copy.
-                self._replies.append(ResponseBodyChunk(body[start:end], event.end_of_stream and end >= len(body)))
+        if self._names is not None:
+            body = self._names.feed(event.body)
+            if event.end_of_stream:
+                body += self._names.end()
+            if body or event.end_of_stream:
+                self._give_back(body, last=event.end_of_stream)
+        elif self._config.response_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
+            self._give_back(event.body, last=event.end_of_stream)
         else:
             self._replies.append(_RESPONSE_BODY_GOES_ON)
         return event
 
+    def _give_back(self, body: bytes, *, last: bool) -> None:
+        for start in range(0, len(body), MAX_CHUNK) or range(1):
+            end = start + MAX_CHUNK
+            # A slice that is all of it is no copy.
+            self._replies.append(ResponseBodyChunk(body[start:end], last and end >= len(body)))
+
     def _response_trailers(self, event: ResponseTrailers) -> Action:
         self.response_state = ResponseState.ENDED
+        if self._names is not None and (rest := self._names.end()):
+            self._give_back(rest, last=False)
         # The gateway's own timings travel on trailers; the client is not to see them.
         remove = tuple([name for name, _ in event.headers if name.startswith(OWN_TRAILER_PREFIX)])
         self._replies.append(ResponseTrailersReply(remove) if remove else _TRAILERS_GO_ON)
@@ -332,9 +379,11 @@ class Session:
 
 _HEADERS_GO_ON = RequestHeadersReply(NO_MUTATION)
 _BODY_GOES_ON = RequestBodyReply()
+_CHUNK_IS_GONE = RequestBodyReply(body=b"")
 _RESPONSE_HEADERS_GO_ON = ResponseHeadersReply()
 _RESPONSE_BODY_GOES_ON = ResponseBodyReply()
 _TRAILERS_GO_ON = ResponseTrailersReply()
+_OF_ANY_LENGTH = Mutation(remove_headers=(CONTENT_LENGTH,))
 
 _Step = Callable[[Session, Any], Action | None]
 _R, _P = RequestState, ResponseState

@@ -77,13 +77,14 @@ def _attributes(ended: Ended) -> dict[str, Any]:
     """By OpenTelemetry's conventions for generative AI and HTTP, as far as they have names."""
     outcome, usage = ended.outcome, ended.outcome.usage
     known = {
-        "gen_ai.request.model": ended.request.model,
+        "gen_ai.request.model": ended.model,
         "gen_ai.usage.input_tokens": usage.prompt,
         "gen_ai.usage.cached_tokens": usage.cached,
         "gen_ai.usage.output_tokens": usage.completion,
         "gen_ai.server.time_to_first_token": outcome.ttft,
         "http.response.status_code": outcome.status,
         "server.address": outcome.served or ended.decision.pod.address,
+        "infer_gateway.pool": ended.pool,
         "infer_gateway.attempts": outcome.attempts,
         "infer_gateway.request_id": ended.request.id,
     }

@@ -1,6 +1,7 @@
 """Between serialized ext_proc messages and this package's events and replies. The only user of message types.
 
-Every request passes here twice, so messages are read and written field by field: no dictionaries, no reflection. An
+Every request passes here thrice, so messages are read and written field by field: no dictionaries, no reflection. The
+usual ones are read without protobuf's objects (`extproc/lean.py`), all others with them. An
 answer that says "go on" is a constant, and one that sends a request to a pod is kept, since the same few lists of pods
 come again and again.
 """
@@ -9,15 +10,17 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from extproc import events, replies
+from extproc import events, lean, replies
 from extproc._pb import (
     BodyResponse,
     DecodeError,
     HeaderAppendAction,
     HeaderMap,
     HeaderMutation,
+    HeaderSendMode,
     HeadersResponse,
     HTTPAccessLogEntry,
+    Metadata,
     ProcessingRequest,
     ProcessingResponse,
     StreamAccessLogsMessage,
@@ -28,11 +31,13 @@ from extproc._pb import (
 from extproc.errors import LocalProtocolError, RemoteProtocolError
 from extproc.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
 from extproc.headers import (
+    ADMITTED,
     DESTINATION,
     DESTINATION_NAMESPACE,
     EXPLANATION,
     KEY,
     OWN_NAMESPACE,
+    POOL,
     SERVED,
     SUBSET,
     SUBSET_NAMESPACE,
@@ -68,6 +73,11 @@ def decode(data: bytes) -> Event:
     Raises:
         RemoteProtocolError: the bytes are no such message, or hold no event or a body mode that is known here.
     """
+    usual = _lean.read(data)
+    return _decode_any(data) if usual is None else usual
+
+
+def _decode_any(data: bytes) -> Event:
     try:
         message = ProcessingRequest.FromString(data)
     except DecodeError as error:
@@ -184,9 +194,11 @@ def _served(message: ProcessingRequest) -> str:
 
 
 def _usage(message: ProcessingRequest) -> events.TokenUsage | None:
-    if not message.HasField("metadata_context"):
-        return None
-    packed = message.metadata_context.typed_filter_metadata.get(USAGE_NAMESPACE)
+    return _counts(message.metadata_context) if message.HasField("metadata_context") else None
+
+
+def _counts(metadata: Metadata) -> events.TokenUsage | None:
+    packed = metadata.typed_filter_metadata.get(USAGE_NAMESPACE)
     if packed is None or packed.type_url.rpartition("/")[2] != USAGE_TYPE:
         return None
     try:
@@ -225,6 +237,42 @@ def _python(value: Value) -> object:
             return [_python(entry) for entry in value.list_value.values]
         case _:
             return None
+
+
+# The parts that the lean reader keeps
+
+
+def _parsed(data: bytes) -> ProcessingRequest | None:
+    try:
+        return ProcessingRequest.FromString(data)
+    except DecodeError:
+        return None
+
+
+def _rest(data: bytes) -> lean.Rest | None:
+    message = _parsed(data)
+    if message is None or message.WhichOneof("request") is not None:
+        return None
+    return lean.Rest(
+        _subset(message) if message.HasField("metadata_context") else None,
+        _config(message) if message.HasField("protocol_config") else None,
+        _attributes(message),
+    )
+
+
+def _attributes_alone(data: bytes) -> Mapping[str, object] | None:
+    message = _parsed(data)
+    return None if message is None else _attributes(message)
+
+
+def _usage_alone(data: bytes) -> events.TokenUsage | None:
+    try:
+        return _counts(Metadata.FromString(data))
+    except DecodeError as error:
+        raise RemoteProtocolError("not a ProcessingRequest") from error
+
+
+_lean = lean.Reader(rest=_rest, attributes=_attributes_alone, usage=_usage_alone)
 
 
 def decode_log(data: bytes) -> list[events.LogEntry]:
@@ -289,9 +337,11 @@ def _change_headers(
     target.remove_headers.extend(remove_headers)
 
 
-def _set_destination(message: ProcessingResponse, destination: str) -> None:
-    namespace = message.dynamic_metadata.fields[DESTINATION_NAMESPACE]
-    namespace.struct_value.fields[DESTINATION].string_value = destination
+def _set_destination(message: ProcessingResponse, destination: str, pool: str = "") -> None:
+    fields = message.dynamic_metadata.fields[DESTINATION_NAMESPACE].struct_value.fields
+    fields[DESTINATION].string_value = destination
+    if pool:
+        fields[POOL].string_value = pool
 
 
 def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, mutation: Mutation) -> None:
@@ -301,7 +351,9 @@ def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, m
     if mutation.clear_route_cache:
         part.response.clear_route_cache = True
     if mutation.destination:
-        _set_destination(message, mutation.destination)
+        _set_destination(message, mutation.destination, mutation.pool)
+    if mutation.admitted:
+        message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[ADMITTED].bool_value = True
 
 
 class _Replies(dict[Mutation, bytes]):
@@ -394,7 +446,21 @@ def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
 
 
 def _response_headers_reply(reply: replies.ResponseHeadersReply) -> bytes:
-    return _response_headers_replies[reply.mutation]
+    kept = _response_headers_replies[reply.mutation]
+    return kept if reply.mode is None else kept + _mode_override(reply.mode)
+
+
+@lru_cache(maxsize=MAX_CACHED_CONFIGS)
+def _mode_override(mode: replies.ModeOverride) -> bytes:
+    message = ProcessingResponse()
+    part = message.mode_override
+    part.request_header_mode = part.response_header_mode = part.response_trailer_mode = HeaderSendMode.SEND
+    part.request_body_mode = mode.request_body_mode.value
+    part.response_body_mode = mode.response_body_mode.value
+    # Full duplex is not to be had without.
+    duplex = mode.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED
+    part.request_trailer_mode = HeaderSendMode.SEND if duplex else HeaderSendMode.SKIP
+    return message.SerializeToString()
 
 
 def _response_body_reply(reply: replies.ResponseBodyReply) -> bytes:

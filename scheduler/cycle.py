@@ -134,10 +134,10 @@ def _filter(profile: Profile, member: Member, request: Request, pods: Snapshot, 
     if type(keep) is not np.ndarray or keep.shape != (count,) or keep.dtype.kind != "b":
         profile.on_fault(member.name, member.phase, BadAnswer(f"a mask of {count} is wanted, not {_shape_of(keep)}"))
         return pods
-    left = np.count_nonzero(keep)
-    if left == count:
+    # The first False, or row 0 where there is none: a third of the time of counting.
+    if keep.item(keep.argmin()):
         return pods
-    if not left:
+    if not np.count_nonzero(keep):
         raise Saturated(member.name)
     if cycle.prefix_match is not None:
         cycle.prefix_match = cycle.prefix_match[keep]
@@ -151,20 +151,31 @@ def _score(
     scorers = profile.scorers
     count = len(pods.pods)
     matrix = np.empty((len(scorers), count))
+    answers: list[FloatArray] = []
     faulty: list[int] = []
+    # Valid answers that hold for all requests of this snapshot, by member.
+    known = pods.derived
     for index, member in enumerate(scorers):
+        answer = known.get(member)
+        if answer is not None:
+            matrix[index] = answer
+            answers.append(answer)
+            continue
         answer = profile.run(member, request, pods, cycle)
         if type(answer) is np.ndarray and answer.shape == (count,) and answer.dtype.kind in "fiu":
             matrix[index] = answer
+            if member.scraped_only:
+                known[member] = answer
         else:
             if answer is not FAULTY:
                 wanted = BadAnswer(f"{count} scores are wanted, not {_shape_of(answer)}")
                 profile.on_fault(member.name, member.phase, wanted)
             matrix[index] = MIN_SCORE
             faulty.append(index)
+        answers.append(answer)
     if scorers:
-        # One look at all scores; NaN makes each comparison false, so it cannot slip through.
-        low, high = np.minimum.reduce(matrix, axis=None), np.maximum.reduce(matrix, axis=None)
+        # One look at all scores; a NaN is found as both, and makes each comparison false.
+        low, high = matrix.item(matrix.argmin()), matrix.item(matrix.argmax())
         if not (low >= MIN_SCORE - SLACK and high <= MAX_SCORE + SLACK):
             for index, member in enumerate(scorers):
                 fault = _fault_of(matrix[index], count, MAX_SCORE)
@@ -174,7 +185,8 @@ def _score(
                     faulty.append(index)
     weighted = matrix if profile.weight_column is None else matrix * profile.weight_column
     total: FloatArray = np.add.reduce(weighted, axis=0)
-    scores = dict(zip(profile.scorer_names, matrix, strict=True))
+    # What the plugins answered, not rows of the matrix: most give the same array to many requests.
+    scores = dict(zip(profile.scorer_names, answers, strict=True))
     for index in faulty:
         del scores[profile.scorer_names[index]]
     return scores, total
@@ -191,7 +203,7 @@ def _best(total: FloatArray, pods: Snapshot, rng: "Random") -> list[int]:
         keys = zip(
             worth.tolist(), pods.in_flight.tolist(), pods.served.tolist(), _dice(count, rng), range(count), strict=True
         )
-        return [key[4] for key in sorted(keys)][:MAX_PODS]
+        return [key[4] for key in sorted(keys)[:MAX_PODS]]
     rows = _least((worth, pods.in_flight, pods.served), rng)
     keys = zip(
         worth[rows].tolist(),
@@ -233,7 +245,8 @@ def _fault_of(values: Any, count: int, most: float) -> str:
     """What is wrong with `count` numbers of 0 to `most`, or ""."""
     if type(values) is not np.ndarray or values.shape != (count,) or values.dtype.kind not in "fiu":
         return f"must be {count} numbers, not {_shape_of(values)}"
-    low, high = np.minimum.reduce(values), np.maximum.reduce(values)
+    # A NaN is found as both.
+    low, high = values.item(values.argmin()), values.item(values.argmax())
     if low >= -SLACK and high <= most + SLACK:
         return ""
     return f"must be within 0-{most:g}, not {low} to {high}"

@@ -5,14 +5,16 @@ methods below. It is built once, from its parameters, and lives as long as the c
 one thread, so a plugin needs no locks; none may block, read a clock or roll dice of its own: `cycle.now` and
 `cycle.rng` are there.
 
-Two optional class attributes steer the builder (`scheduler.builder`):
+Optional class attributes: `scraped_only`, True for a scorer that looks at nothing but `kv_usage`, `ttft`, `tpot` and
+`adapters` of the pods, is then asked once per snapshot, not per request. Two more steer the builder
+(`scheduler.builder`):
 
 - `needs`: names of plugins that must be built along with this one, because this one reads what they prepare. They take
   part in every phase but filter and score, unless they are enabled there too.
 - `alone`: True for a scorer that makes no sense beside others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -117,4 +119,29 @@ class Reporter(Protocol):
 
     def statistics(self) -> Mapping[str, float]:
         """Gauges by name. Asked for now and then, never during a decision."""
+        ...
+
+
+class Tell(Protocol):
+    """Lets the other processes of the gateway know what was noted of a pod."""
+
+    def __call__(self, address: str, data: bytes, /) -> Undo:
+        """The answer takes it back there."""
+        ...
+
+
+@runtime_checkable
+class Sharer(Protocol):
+    """Notes what was picked, and can do so together with the plugins of its name in other processes."""
+
+    def share(self, secret: int, tell: Tell) -> None:
+        """From now on tell what is noted. Before the first request. `secret`: 64 bits that all processes have alike."""
+        ...
+
+    def told(self, address: str, data: bytes) -> Undo:
+        """Another process noted this of a pod. The answer takes it back."""
+        ...
+
+    def memory(self) -> Iterator[tuple[str, bytes]]:
+        """What a process that was just started has to be told: addresses of pods, and what is noted of them."""
         ...

@@ -14,9 +14,9 @@ and 195 at 64, where no two pods share a block (0.62 GB for the 64), 66 at 64 wh
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate, repeat
+from itertools import accumulate, islice, repeat
 from operator import and_
 from struct import iter_unpack
 
@@ -161,10 +161,22 @@ class PrefixIndex:
             else:
                 blocks[block] = touches + 1
         # Last to first, so that a prefix's first blocks are the last to go.
-        shelf.touches.extend(reversed(hashes))
+        # Through an array, which takes a list in a third less time than `extend` takes an iterator.
+        shelf.touches.extend(array("Q", hashes[::-1]))
         if len(blocks) > self.max_blocks_per_pod or len(shelf.touches) - shelf.start > self._max_touches:
             self._make_room(shelf)
         return partial(self._take_back, shelf, hashes)
+
+    def reseed(self, seed: int) -> None:
+        """Another secret. The index must be empty: what was hashed with the one before would never be found."""
+        self._seed = seed
+
+    def newest(self, limit: int) -> Iterator[tuple[str, bytes]]:
+        """For each pod the `limit` blocks that were touched last, as 64-bit hashes in the order for `record`."""
+        for address, shelf in list(self._shelves.items()):
+            held = (block for block in reversed(shelf.touches[shelf.start :]) if block in shelf.blocks)
+            # Newest first, which is how `record` takes them: a prefix's first block is touched last.
+            yield address, array("Q", islice(dict.fromkeys(held), limit)).tobytes()
 
     def forget(self, address: str) -> None:
         """The pod is gone or empty: drops all that it held, in time proportional to that."""

@@ -47,12 +47,14 @@ def ignore_fault(name: str, phase: str, error: Exception, /) -> None:
 class Member:
     """One plugin in one phase."""
 
-    __slots__ = ("benched_until", "call", "name", "observe", "phase", "slow_runs")
+    __slots__ = ("benched_until", "call", "name", "observe", "phase", "scraped_only", "slow_runs")
 
-    def __init__(self, name: str, phase: str, call: Callable[..., Any]) -> None:
+    def __init__(self, name: str, phase: str, call: Callable[..., Any], *, scraped_only: bool = False) -> None:
         self.name = name
         self.phase = phase
         self.call = call
+        #: The answer depends on scraped columns alone: one for all requests of a snapshot.
+        self.scraped_only = scraped_only
         #: Takes the seconds of each run.
         self.observe: Callable[[float], None] | None = None
         self.slow_runs = 0
@@ -100,7 +102,10 @@ class Profile:
         every = self.plugins.items()
         self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
         self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters]
-        self.scorers = [Member(name, SCORE, _scorer(plugins[name])) for name, _ in scorers]
+        self.scorers = [
+            Member(name, SCORE, _scorer(plugins[name]), scraped_only=getattr(plugins[name], "scraped_only", False))
+            for name, _ in scorers
+        ]
         self.recorders = [Member(name, PICKED, p.picked) for name, p in every if isinstance(p, Recorder)]
         self.watchers = [Member(name, LEFT, p.left) for name, p in every if isinstance(p, PodWatcher)]
         if observe is not None:

@@ -24,10 +24,12 @@ MAX_SELECTIONS = 32
 class Prompt:
     """The text of a prompt in the order in which a model sees it, in parts, so that only what is hashed is encoded."""
 
-    __slots__ = ("_parts", "length")
+    __slots__ = ("_parts", "_seen", "length")
 
     def __init__(self, parts: Sequence[str] = ()) -> None:
         self._parts = parts
+        # The most that anybody has asked for.
+        self._seen = 0
         #: Characters in all.
         self.length = sum(map(len, parts))
 
@@ -36,9 +38,22 @@ class Prompt:
 
         Lone surrogates are encoded as such: a client's bad text must never fail a decision.
         """
+        if limit > self._seen:
+            self._seen = limit
+        return self._start(limit).encode("utf-8", "surrogatepass")[:limit]
+
+    def drop_unseen(self) -> None:
+        """Lets go of the text behind what `head` was asked for so far; from then on, no more can be asked for.
+
+        For requests that were decided and go on for minutes: what looked at the head may look again.
+        """
+        if self.length > 2 * self._seen:
+            self._parts = (self._start(self._seen),)
+
+    def _start(self, limit: int) -> str:
+        """The first `limit` characters. Each is at least one byte, so there are as many bytes at the least."""
         if len(self._parts) == 1:
-            return self._parts[0][:limit].encode("utf-8", "surrogatepass")[:limit]
-        # Each character is at least one byte, so `limit` characters are always enough.
+            return self._parts[0][:limit]
         taken: list[str] = []
         size = 0
         for part in self._parts:
@@ -46,7 +61,7 @@ class Prompt:
             size += len(part)
             if size >= limit:
                 break
-        return "".join(taken)[:limit].encode("utf-8", "surrogatepass")[:limit]
+        return "".join(taken)[:limit]
 
     @property
     def tokens(self) -> int:
@@ -270,6 +285,15 @@ class Undo(Protocol):
     def __call__(self) -> None: ...
 
 
+class Prefill(msgspec.Struct, frozen=True):
+    """Where a prompt is computed, if not at the pod that answers."""
+
+    pod: Pod
+    #: As of a decision, for this pod.
+    uncached_tokens: int
+    prefix_match: float | None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request goes, and why."""
 
@@ -287,6 +311,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     uncached_tokens: int
     #: Share of the prompt's blocks that the picked pod was seen to hold, 0-1; None where nothing looked.
     prefix_match: float | None
+    #: None: the picked pod computes the prompt itself.
+    prefill: Prefill | None = None
     #: Call each when the request turns out never to have reached the pod.
     undo: tuple[Undo, ...] = ()
 

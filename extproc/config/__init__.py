@@ -1,7 +1,8 @@
 """The configuration: from a ConfigMap to frozen values, with every mistake in one clear report."""
 
+from extproc.config.endpoints import EndpointsConfig
 from extproc.config.loader import Loaded, load, loads
-from extproc.config.model import AuthConfig, EndpointsConfig, GatewayConfig
+from extproc.config.model import AuthConfig, GatewayConfig, TransportConfig
 from extproc.config.show import dump, json_schema
 from extproc.errors import ConfigError
 
@@ -11,6 +12,7 @@ __all__ = [
     "EndpointsConfig",
     "GatewayConfig",
     "Loaded",
+    "TransportConfig",
     "dump",
     "json_schema",
     "load",

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from extproc.config import route_checks
 from extproc.config.authentication import is_exposed
 from extproc.config.decode import Decoded, known_keys
 from extproc.config.discovery import KubernetesEndpoints
-from extproc.config.model import AuthConfig, EndpointsConfig, EngineConfig, GatewayConfig, IssuerConfig
+from extproc.config.endpoints import EndpointsConfig, EngineConfig
+from extproc.config.model import AuthConfig, GatewayConfig, IssuerConfig, TransportConfig
 from extproc.config.problems import Path, Problem, nearest
+from extproc.config.routing import DEFAULT_POOL
 from extproc.config.units import is_ip, shorten, split_port
 from scheduler.config import SchedulerConfig
 from scheduler.errors import PluginConfigError
@@ -40,11 +43,43 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
     if decoded.sound(("transport",)) and transport.mode == "sidecar" and not transport.address.startswith("unix:"):
         reason = "the sidecar's own server takes a Unix socket only"
         yield Problem(reason, ("transport", "mode"), hint="leave mode out, or set it to grpcio")
-    yield from _endpoints(config.endpoints)
-    yield from _kubernetes(config.endpoints.kubernetes, decoded)
-    yield from _signals(config.endpoints, decoded)
+    yield from _tls(config.transport, decoded)
+    yield from _processes(config.transport, decoded)
+    for path, endpoints in _sections(config):
+        yield from _endpoints(endpoints, path, decoded)
+        yield from _kubernetes(endpoints.kubernetes, path, decoded)
+        yield from _signals(endpoints, path, decoded)
+    yield from route_checks.problems(decoded)
     if decoded.sound(("listener", "host"), ("listener", "port"), ("admin",), ("transport", "address")):
         yield from _ports(config)
+
+
+def _processes(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:
+    if transport.alone or transport.address.startswith("unix:") or not decoded.sound(("transport",)):
+        return
+    key = "workers" if transport.workers > 1 else "standby"
+    reason = "is for an Envoy on Unix sockets: each process has one beside `address`"
+    yield Problem(reason, ("transport", key), hint="behind other gateways, run replicas", at_key=True)
+
+
+def _tls(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:
+    tls = transport.tls
+    path: Path = ("transport", "tls")
+    if tls is None or not decoded.sound(path):
+        return
+    if transport.address.startswith("unix:") and decoded.sound(("transport", "address")):
+        reason = "is for TCP: a Unix socket is this user's alone"
+        yield Problem(reason, path, hint="set transport.address to host:port, or leave tls out", at_key=True)
+    pair = {"certFile": tls.cert_file, "keyFile": tls.key_file}
+    given = [key for key, value in pair.items() if value is not None]
+    if tls.self_signed:
+        for key in given:
+            yield Problem("cannot be set beside selfSigned: one certificate is enough", (*path, key), at_key=True)
+    elif not given:
+        yield Problem("has no certificate: give certFile and keyFile, or selfSigned: true", path, at_key=True)
+    elif len(given) == 1:
+        missing = "keyFile" if given == ["certFile"] else "certFile"
+        yield Problem(f"is missing: {given[0]} needs it", (*path, missing))
 
 
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
@@ -61,10 +96,29 @@ def warnings(config: GatewayConfig) -> Iterator[Problem]:
                 yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
             if not issuer.audiences:
                 yield Problem("no audiences are given: tokens made for other services are let in, too", path)
-    endpoints = config.endpoints
-    if not (endpoints.static or endpoints.dns or endpoints.file or endpoints.kubernetes):
-        reason = "none of static, dns, file and kubernetes says where the pods are: requests get a 503"
-        yield Problem(reason, ("endpoints",))
+    known = config.all_pools()
+    for path, endpoints in _sections(config):
+        if endpoints.empty and (path[-1] if len(path) > 1 else DEFAULT_POOL) in known:
+            reason = "none of static, dns, file and kubernetes says where the pods are: requests get a 503"
+            yield Problem(reason, path)
+    yield from route_checks.warnings(config)
+    if config.disaggregation.threshold_tokens is not None and not any(map(_labelled, config.all_pools().values())):
+        reason = "no pod has labels (give them to static endpoints, or use file or kubernetes): none can be for prefill"
+        yield Problem(reason, ("disaggregation",))
+
+
+def _labelled(endpoints: EndpointsConfig) -> bool:
+    """Whether pods of a pool may have labels of their own."""
+    kubernetes = endpoints.kubernetes
+    by_pod = kubernetes is not None and kubernetes.service is None
+    return by_pod or endpoints.file is not None or any(pod.labels for pod in endpoints.static)
+
+
+def _sections(config: GatewayConfig) -> Iterator[tuple[Path, EndpointsConfig]]:
+    """Every pool's section, and where it is."""
+    yield ("endpoints",), config.endpoints
+    for name, endpoints in config.pools.items():
+        yield ("pools", name), endpoints
 
 
 def _issuers(auth: AuthConfig) -> list[tuple[Path, IssuerConfig]]:
@@ -115,24 +169,32 @@ def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:
             yield Problem(f"is the issuer of issuers[{seen[one.issuer]}] already", (*path, "issuer"))
 
 
-def _endpoints(endpoints: EndpointsConfig) -> Iterator[Problem]:
+def _endpoints(endpoints: EndpointsConfig, path: Path, decoded: Decoded) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for index, pod in enumerate(endpoints.static):
         if seen.setdefault(pod.address, index) != index:
             reason = f"{pod.address} is listed already, at static[{seen[pod.address]}]"
-            yield Problem(reason, ("endpoints", "static", index, "address"))
-    names: dict[tuple[str, int], int] = {}
+            yield Problem(reason, (*path, "static", index, "address"))
+    names: dict[tuple[str, int | None], int] = {}
     for index, one in enumerate(endpoints.dns):
+        place: Path = (*path, "dns", index)
+        written = decoded.written_at(place)
+        if one.type is None and one.port is None and decoded.sound((*written, "port"), (*written, "type")):
+            hint = "for SRV records, add type: SRV" if one.name.startswith("_") else ""
+            yield Problem("is missing: only SRV records have ports", (*place, "port"), hint=hint)
+        elif one.type is not None and one.port is not None:
+            reason = "cannot be set beside type: SRV, whose records have the ports"
+            yield Problem(reason, (*place, "port"), hint="leave it out", at_key=True)
         key = (one.name.rstrip("."), one.port)
         if names.setdefault(key, index) != index:
-            reason = f"{one.name}:{one.port} is listed already, at dns[{names[key]}]"
-            yield Problem(reason, ("endpoints", "dns", index, "name"))
+            shown = one.name if one.port is None else f"{one.name}:{one.port}"
+            yield Problem(f"{shown} is listed already, at dns[{names[key]}]", (*place, "name"))
 
 
-def _kubernetes(found: KubernetesEndpoints | None, decoded: Decoded) -> Iterator[Problem]:
+def _kubernetes(found: KubernetesEndpoints | None, section: Path, decoded: Decoded) -> Iterator[Problem]:
     if found is None:
         return
-    path: Path = ("endpoints", "kubernetes")
+    path: Path = (*section, "kubernetes")
     wanted = {"service": found.service, "selector": found.selector, "inferencePool": found.inference_pool}
     given = [key for key, value in wanted.items() if value is not None]
     if not given and decoded.sound(path):
@@ -143,19 +205,19 @@ def _kubernetes(found: KubernetesEndpoints | None, decoded: Decoded) -> Iterator
         yield Problem("is of a kubeconfig, and none is given", (*path, "context"), at_key=True)
 
 
-def _signals(endpoints: EndpointsConfig, decoded: Decoded) -> Iterator[Problem]:
-    own = ("endpoints", "engines")
+def _signals(endpoints: EndpointsConfig, path: Path, decoded: Decoded) -> Iterator[Problem]:
+    own = (*path, "engines")
     known = tuple(dict.fromkeys((*DIALECTS, *endpoints.engines)))
     if endpoints.engine not in known and decoded.sound(own):
         reason = f'there is no engine "{shorten(endpoints.engine)}": {", ".join(known)}, or one of your own in engines'
-        yield Problem(reason, ("endpoints", "engine"), hint=nearest(endpoints.engine, known))
+        yield Problem(reason, (*path, "engine"), hint=nearest(endpoints.engine, known))
     for name, engine in endpoints.engines.items():
         if engine == EngineConfig() and decoded.sound((*own, name)):
             yield Problem("names no metric", (*own, name))
-    timing = decoded.sound(("endpoints", "staleAfter"), ("endpoints", "scrape", "interval"))
+    timing = decoded.sound((*path, "staleAfter"), (*path, "scrape", "interval"))
     if timing and endpoints.effective_stale_after() <= endpoints.scrape.interval:
         reason = "must be longer than scrape.interval: the metrics would be stale before they are read again"
-        yield Problem(reason, ("endpoints", "staleAfter"))
+        yield Problem(reason, (*path, "staleAfter"))
 
 
 def _ports(config: GatewayConfig) -> Iterator[Problem]:

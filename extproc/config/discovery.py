@@ -1,12 +1,13 @@
 """Where pods are found that are not written down: names, files, Kubernetes."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
 from extproc.config import fields, units
 from extproc.config.fields import AsTuple, Seconds, Section, Text
+from scheduler.pool.discovery.dns import DEFAULT_INTERVAL, MIN_TTL
 from scheduler.pool.discovery.kubernetes.pods import label_selector
 
 #: As the API server checks them: a port's name has a letter, an object's name is one of the DNS.
@@ -50,9 +51,20 @@ _Namespace = Annotated[_ObjectName | None, Field(description="Its namespace. Lef
 class DnsEndpoint(Section):
     """A name that resolves to the addresses of pods, such as that of a headless Service."""
 
-    name: fields.DnsName = Field(description="Host name; every address that it resolves to is a pod.")
-    port: fields.PodPort = Field(description="Port of the pods, 1-65535.")
-    interval: Annotated[float, Seconds(0.1, 3600)] = Field(default=5.0, description="Time between look-ups.")
+    name: fields.DnsName = Field(
+        description="Host name, every address of which is a pod; or, with `type: SRV`, a service's such as"
+        " _http._tcp.models.default.svc.cluster.local."
+    )
+    type: Literal["SRV"] | None = Field(
+        default=None, description="SRV: its SRV records name hosts and ports. Left out: its A and AAAA records."
+    )
+    port: fields.PodPort | None = Field(
+        default=None, description="Port of the pods, 1-65535. Needed, but not with `type: SRV`: it is in the records."
+    )
+    interval: Annotated[float, Seconds(0.1, 3600)] = Field(
+        default=DEFAULT_INTERVAL,
+        description=f"Longest time between look-ups; an answer's time to live may shorten it, to {MIN_TTL:g}s.",
+    )
 
 
 class FileEndpoints(Section):

@@ -24,6 +24,9 @@ from pydantic_core import CoreSchema, core_schema
 from extproc.config import units
 from scheduler.pool.dialects import custom
 
+#: Seconds.
+HOUR, DAY = 3600.0, 86400.0
+
 
 class Section(BaseModel):
     """Base of every part of the configuration: camelCase keys; nothing unknown, converted or changeable."""
@@ -99,8 +102,12 @@ def not_null(value: object) -> object:
     return value
 
 
-def _empty_mapping(value: object) -> object:
+def empty_mapping(value: object) -> object:
     return {} if value is None else value
+
+
+def empty_list(value: object) -> object:
+    return () if value is None or value == {} else value
 
 
 def _scalar(value: object) -> object:
@@ -134,7 +141,7 @@ AsTuple = Strict(strict=False)
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Texts = Annotated[tuple[Text, ...], AsTuple]
-Arguments = Annotated[dict[str, Any], BeforeValidator(_empty_mapping)]
+Arguments = Annotated[dict[str, Any], BeforeValidator(empty_mapping)]
 Scalar = Annotated[Any, AfterValidator(_scalar)]
 #: Finite; the upper bound keeps sums of weighted scores far from a float's end.
 Weight = Annotated[float, Field(ge=0, le=1e6), PlainSerializer(_plain_number)]

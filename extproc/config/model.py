@@ -1,23 +1,23 @@
 """The configuration: every key, its default and its meaning. The reference and the JSON schema are made from this."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from extproc.auth.base import AuthPolicy, Issuer
-from extproc.config import authentication, fields
-from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
-from extproc.config.fields import AsTuple, Bytes, Seconds, Section, Text, Texts
+from extproc.config import authentication, fields, routing
+from extproc.config.endpoints import EndpointsConfig
+from extproc.config.fields import DAY, HOUR, AsTuple, Bytes, Seconds, Section, Text, Texts
+from extproc.config.routing import DEFAULT_POOL
+from extproc.routes import Route, Routes, Target
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
-from scheduler.pool.dialects import DIALECTS, Dialect, custom
 
-HOUR, DAY = 3600.0, 86400.0
-#: How many scrapes in a row may be lost before what is known of a pod no longer counts …
-STALE_SCRAPES = 5
-#: … and the least time for that, in seconds: one long garbage collection of an engine is no reason to forget its load.
-MIN_STALE = 2.0
+if TYPE_CHECKING:
+    from scheduler.disaggregation import Disaggregation
+
+#: Processes that decide. What one picks all others write down, so that many more would do nothing else.
+MAX_WORKERS = 8
 
 
 class PluginEntry(Section):
@@ -142,90 +142,6 @@ class AuthConfig(IssuerConfig):
     )
 
 
-class StaticEndpoint(Section):
-    """A pod that is always there. A plain string is its address."""
-
-    address: fields.PodAddress = Field(description="ip:port, or [ip6]:port.")
-    name: str = Field(default="", description="For people. Left empty: the address.")
-    labels: dict[str, str] = Field(default={}, description="Labels, for plugins.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain(cls, data: object) -> object:
-        return {"address": data} if isinstance(data, str) else data
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
-        full = handler.resolve_ref_schema(handler(schema))
-        return {"anyOf": [{"type": "string", "description": "ip:port, or [ip6]:port."}, full]}
-
-
-class EngineConfig(Section):
-    """How an engine of your own names its metrics: per signal, names in order of preference."""
-
-    waiting: fields.MetricNames = Field(default=(), description="Gauge: requests in the queue.")
-    running: fields.MetricNames = Field(default=(), description="Gauge: requests being computed.")
-    kv_usage: fields.MetricNames = Field(default=(), description="Gauge, 0-1: used share of the KV cache.")
-    ttft: fields.MetricNames = Field(default=(), description="Histogram, seconds: time to first token.")
-    tpot: fields.MetricNames = Field(default=(), description="Histogram, seconds: time per output token.")
-
-
-class ScrapeConfig(Section):
-    """How pods are asked for their metrics."""
-
-    interval: Annotated[float, Seconds(0.02, HOUR)] = Field(
-        default=0.2, description="Time between two scrapes of a pod."
-    )
-    timeout: Annotated[float, Seconds(0.01, HOUR)] = Field(
-        default=1.0, description="Longest time that a scrape may take."
-    )
-    path: fields.UrlPath = Field(
-        default="/metrics", description="Path of the metrics page. Left out: the engine's own, if that has another."
-    )
-    scheme: Literal["http", "https"] = Field(default="http", description="http or https.")
-
-
-class EndpointsConfig(Section):
-    """Where the pods are, and how their state is read."""
-
-    static: Annotated[tuple[StaticEndpoint, ...], AsTuple] = Field(
-        default=(), description="Pods that are always there."
-    )
-    dns: Annotated[tuple[DnsEndpoint, ...], AsTuple] = Field(default=(), description="Names that resolve to pods.")
-    file: FileEndpoints | None = Field(default=None, description="A file that lists pods.")
-    kubernetes: KubernetesEndpoints | None = Field(default=None, description="Pods that Kubernetes knows, watched.")
-    engine: Text = Field(
-        default="vllm", description=f"Engine of the pods: {', '.join(DIALECTS)}, or one from `engines`."
-    )
-    engines: dict[str, EngineConfig] = Field(
-        default={}, description="Engines of your own: name → names of its metrics."
-    )
-    scrape: ScrapeConfig = Field(default=ScrapeConfig(), description="How pods are asked for their metrics.")
-    stale_after: Annotated[float, Seconds(0.1, DAY)] | None = Field(
-        default=None,
-        description="Age from which a pod's metrics no longer steer."
-        f" Left out: {STALE_SCRAPES} scrape intervals, at least {MIN_STALE:g}s.",
-    )
-
-    def effective_stale_after(self) -> float:
-        """Seconds."""
-        return max(STALE_SCRAPES * self.scrape.interval, MIN_STALE) if self.stale_after is None else self.stale_after
-
-    def dialect(self) -> Dialect:
-        """How the pods' engine names its signals, and the path of its page."""
-        own = self.engines.get(self.engine)
-        if own is not None:
-            return custom(own.model_dump(exclude_defaults=True), name=self.engine, path=self.scrape.path)
-        known = DIALECTS[self.engine]
-        path = self.scrape.path if "path" in self.scrape.model_fields_set else known.path
-        return custom({}, name=self.engine, path=path, base=known)
-
-    def with_static(self, addresses: Sequence[str]) -> Self:
-        """The same, with these pods (`ip:port`) and no others."""
-        pods = tuple(StaticEndpoint.model_validate(address) for address in addresses)
-        return self.model_copy(update={"static": pods, "dns": (), "file": None, "kubernetes": None})
-
-
 class ListenerConfig(Section):
     """Where Envoy takes requests."""
 
@@ -233,6 +149,27 @@ class ListenerConfig(Section):
     port: fields.Port = Field(default=8080, description="Port; 0: a free one.")
     max_body_bytes: Annotated[int, Bytes(1 << 10, 1 << 30)] = Field(
         default=16 << 20, description="Largest request body: bytes, or a size such as 16Mi. What is larger gets a 413."
+    )
+
+
+class TlsConfig(Section):
+    """What the ext_proc server proves, and what it asks of gateways."""
+
+    self_signed: bool = Field(
+        default=False,
+        description="Whether a certificate is made at the start. Gateways cannot verify it: they have to skip that.",
+    )
+    cert_file: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate and what leads to its root. Read again when it changes.",
+    )
+    key_file: fields.FilePath | None = Field(
+        default=None, description="PEM file of the certificate's key, without passphrase. Read again when it changes."
+    )
+    client_ca_file: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of authorities: only gateways with a certificate of one of these are served."
+        " Left out: every gateway.",
     )
 
 
@@ -247,12 +184,29 @@ class TransportConfig(Section):
         description="Server in use. sidecar: lean, for one Envoy on a Unix socket. grpcio: for any gateway."
         " auto: sidecar on a Unix socket, else grpcio.",
     )
+    tls: TlsConfig | None = Field(default=None, description="TLS, for an address of host:port. Left out: plain text.")
     drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
         default=30.0, description="How long requests in flight may go on after SIGTERM."
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="Processes that decide, each on a socket of its own beside `address`. They share what they know."
+        " More than one is for more decisions than one core makes.",
+    )
+    standby: bool = Field(
+        default=False,
+        description="Whether one process more stands by: Envoy turns to it at once when the others are gone.",
     )
     max_concurrent_streams: int = Field(
         default=100_000, ge=1, le=2**31 - 1, description="Most ext_proc streams (requests) on one connection."
     )
+
+    @property
+    def alone(self) -> bool:
+        """Whether one process is all there is."""
+        return self.workers == 1 and not self.standby
 
     @property
     def lean(self) -> bool:
@@ -323,6 +277,22 @@ class TracingConfig(Section):
     )
 
 
+class DisaggregationConfig(Section):
+    """Pods that compute prompts for others (prefill), and pods that answer (decode). On with `thresholdTokens`."""
+
+    threshold_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        le=10**9,
+        description="Prompt tokens: requests of which the pod that answers would have to compute more go through a"
+        " prefill pod. Left out: none does.",
+    )
+    label: Text = Field(
+        default="llm-d.ai/role",
+        description="Label of pods whose value is their role: prefill, decode or both. Without it, a pod does both.",
+    )
+
+
 class DebugConfig(Section):
     """What explains the gateway's decisions."""
 
@@ -342,7 +312,16 @@ class GatewayConfig(Section):
         default=None, description="Authentication by JWT. Left out: every request is let in."
     )
     endpoints: EndpointsConfig = Field(
-        default=EndpointsConfig(), description="Where the pods are, how their state is read."
+        default=EndpointsConfig(),
+        description=f"Where the pods are, how their state is read. With routes: those of the pool `{DEFAULT_POOL}`.",
+    )
+    pools: routing.Pools = Field(
+        default={}, description="Further pools, by names of your own; each has the keys of `endpoints`."
+    )
+    routes: routing.Routes = Field(
+        default=(),
+        description="Which pool gets the requests for which models. Left out: `endpoints` gets them all."
+        " With it, a model that no route is for gets a 404.",
     )
     listener: ListenerConfig = Field(default=ListenerConfig(), description="Where Envoy takes requests.")
     transport: TransportConfig = Field(default=TransportConfig(), description="How Envoy reaches the sidecar.")
@@ -351,6 +330,28 @@ class GatewayConfig(Section):
     logging: LoggingConfig = Field(default=LoggingConfig(), description="Logs.")
     tracing: TracingConfig = Field(default=TracingConfig(), description="Spans of requests.")
     debug: DebugConfig = Field(default=DebugConfig(), description="What explains the gateway's decisions.")
+    disaggregation: DisaggregationConfig = Field(
+        default=DisaggregationConfig(), description="Prompts computed by other pods than those that answer."
+    )
+
+    def all_pools(self) -> Mapping[str, EndpointsConfig]:
+        """Every pool by name, that of `endpoints` first; it is left out where routes do without and it has no pods."""
+        asked = {target.pool for route in self.routes for target in route.targets}
+        if self.routes and self.pools and self.endpoints.empty and DEFAULT_POOL not in asked:
+            return self.pools
+        return {DEFAULT_POOL: self.endpoints, **self.pools}
+
+    def rewrites_answers(self) -> bool:
+        """Whether Envoy is to ask what to do with answers."""
+        return any(route.rewrite_answers for route in self.routes)
+
+    def routing(self) -> Routes | None:
+        """None: everything goes to the pool of `endpoints`."""
+        if not self.routes:
+            return None
+        # Requests that name no model, such as GET /v1/models, go to one pool.
+        name = self.routes[0].targets[0].pool if self.endpoints.empty else DEFAULT_POOL
+        return Routes([route.rule() for route in self.routes], Route("", (Target(name),)))
 
     def scheduler_config(self) -> SchedulerConfig:
         plugins = self.scheduler.plugins
@@ -383,6 +384,13 @@ class GatewayConfig(Section):
             clock_skew=auth.clock_skew,
             jwks_max_stale=auth.jwks_max_stale,
         )
+
+    def roles(self) -> "Disaggregation | None":
+        """None: each request is one pod's."""
+        from scheduler.disaggregation import Disaggregation
+
+        threshold = self.disaggregation.threshold_tokens
+        return None if threshold is None else Disaggregation(label=self.disaggregation.label, threshold=threshold)
 
     def identity_headers(self) -> Mapping[str, str]:
         """Header name (lower case) → claim; empty while authentication is off."""

@@ -55,14 +55,19 @@ def reference() -> str:
     schema = json_schema()
     parts = [_HEAD]
     for name, node in schema["properties"].items():
-        parts.append(f"## {name}\n\n{_text(node, schema)}\n\n{_table(keys(schema, name))}")
+        rows = keys(schema, name)
+        parts.append(f"## {name}\n\n{_text(node, schema)}\n" + (f"\n{_table(rows)}" if rows else ""))
     parts.append(_plugins())
     return "\n".join(parts)
 
 
 def keys(schema: Mapping[str, Any], section: str) -> list[Key]:
-    """Every key of a top-level section, in the order of the model."""
-    return list(_walk(section, schema["properties"][section], schema))
+    """Every key of a top-level section, in the order of the model; none where each of its items is another section."""
+    properties = schema["properties"]
+    inner, suffix = _inside(properties[section], schema)
+    if suffix and inner in [{"$ref": node.get("$ref")} for node in properties.values()]:
+        return []
+    return list(_walk(section + suffix, inner, schema))
 
 
 def _walk(path: str, node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Key]:

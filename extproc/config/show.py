@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from extproc.config.document import resolve
+from extproc.config.endpoints import EndpointsConfig
 from extproc.config.model import GatewayConfig
 
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -14,13 +15,27 @@ def dump(config: GatewayConfig) -> str:
     """`config` as YAML, defaults filled in, keys in the order of the model. Loading it gives the same behaviour."""
     data = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     data["scheduler"] = _scheduler(config)
-    data["endpoints"]["staleAfter"] = config.endpoints.model_copy(
-        update={"stale_after": config.endpoints.effective_stale_after()}
-    ).model_dump(mode="json", by_alias=True)["staleAfter"]
-    data["endpoints"]["scrape"]["path"] = config.endpoints.dialect().path
+    data["endpoints"] |= _derived(config.endpoints)
+    for name, section in config.pools.items():
+        data["pools"][name] |= _derived(section)
     if config.auth_policy() is None:
         data.pop("auth", None)
+    if config.disaggregation.threshold_tokens is None:
+        del data["disaggregation"]
+    for key in ("pools", "routes"):
+        if not data[key]:
+            del data[key]
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
+
+
+def _derived(endpoints: EndpointsConfig) -> dict[str, Any]:
+    """What follows from other keys where it is left out."""
+    effective = {
+        "stale_after": endpoints.effective_stale_after(),
+        "scrape": endpoints.scrape.model_copy(update={"path": endpoints.dialect().path}),
+    }
+    data = endpoints.model_copy(update=effective).model_dump(mode="json", by_alias=True)
+    return {key: data[key] for key in ("staleAfter", "scrape")}
 
 
 def json_schema() -> dict[str, Any]:

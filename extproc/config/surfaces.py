@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from extproc.config.model import GatewayConfig
+from extproc.config.model import GatewayConfig, TransportConfig
 from extproc.config.units import is_loopback
 
 _UNIX = "unix:"
@@ -36,9 +36,20 @@ def surfaces(config: GatewayConfig, *, extproc: str, admin: str) -> tuple[Surfac
     return (
         clients,
         Surface("admin interface (Envoy)", f"{_UNIX}//{config.envoy.admin_socket}", _SOCKET, False),
-        _bound("ext_proc (sidecar)", extproc, "whoever reaches it learns the pods and can pose as Envoy"),
+        _ext_proc(config.transport, extproc),
         _bound("health, metrics, debug pages (sidecar)", admin, "whoever reaches it can read them"),
     )
+
+
+def _ext_proc(transport: TransportConfig, address: str) -> Surface:
+    name, otherwise = "ext_proc (sidecar)", "whoever reaches it learns the pods and can pose as Envoy"
+    tls = transport.tls
+    if tls is None:
+        return _bound(name, address, f"{otherwise}; no TLS")
+    if tls.client_ca_file is not None:
+        return Surface(name, address, "TLS, for clients with a certificate of the given authorities", False)
+    plain = _bound(name, address, otherwise)
+    return plain._replace(protection=f"TLS; against clients, {plain.protection}")
 
 
 def _bound(name: str, address: str, otherwise: str) -> Surface:

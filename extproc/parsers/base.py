@@ -20,6 +20,9 @@ from scheduler.types import Prompt
 class Api(Enum):
     """The API of a request, which is the format of its answer too."""
 
+    #: Enum's own is written in Python, and each request is looked up by its API.
+    __hash__ = object.__hash__
+
     OPENAI_CHAT = "openai-chat"
     OPENAI_COMPLETIONS = "openai-completions"
     OPENAI_EMBEDDINGS = "openai-embeddings"

@@ -1,6 +1,7 @@
 """Which parser reads a request: chosen by the end of its path, so that APIs under a prefix are known as well."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -34,6 +35,11 @@ _PARSERS: Final[Mapping[Api, Callable[[bytes], ParsedRequest]]] = {
 }
 
 
+#: Paths of which the API is kept. Clients use a few; one may be as long as Envoy takes headers for, 60 KiB.
+MAX_CACHED_PATHS = 64
+
+
+@lru_cache(maxsize=MAX_CACHED_PATHS)
 def api_of(path: str) -> Api:
     """The API that `path` (with or without a query) belongs to."""
     if "?" in path:

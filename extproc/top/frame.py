@@ -45,6 +45,10 @@ class Frame:
     means: Mapping[str, float]
 
     @property
+    def pools(self) -> frozenset[str]:
+        return frozenset([pod.row["pool"] for pod in self.pods])
+
+    @property
     def requests(self) -> float:
         return sum(self.outcomes.values()) + sum(self.refusals.values())
 
@@ -83,8 +87,9 @@ def _grown(now: float, before: float) -> float:
 
 
 def _pods(old: Summary, now: Summary) -> tuple[PodRow, ...]:
-    served = {row["address"]: row["served"] for row in old["pods"]}
-    picked = [_grown(row["served"], served.get(row["address"], 0)) for row in now["pods"]]
+    # A pod may be in several pools.
+    served = {(row["pool"], row["address"]): row["served"] for row in old["pods"]}
+    picked = [_grown(row["served"], served.get((row["pool"], row["address"]), 0)) for row in now["pods"]]
     total = sum(picked)
     return tuple([PodRow(row, count / total if total else nan) for row, count in zip(now["pods"], picked, strict=True)])
 

@@ -1,6 +1,6 @@
 """A frame as text for a terminal. Names come from clients: they are shortened, and hold no control characters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from math import isnan
 from typing import Any
@@ -125,7 +125,7 @@ def _pods(pods: Sequence[PodRow], frame: Frame, wide: bool) -> Table:
         )
         _add(
             grid,
-            clean(row["name"], 24),
+            clean(_name(row, frame), 24),
             Text(worry or "ready", _BAD if worry else _GOOD),
             share(pod.share),
             number(row["in_flight"]),
@@ -144,6 +144,17 @@ def _pods(pods: Sequence[PodRow], frame: Frame, wide: bool) -> Table:
     return grid
 
 
+def _name(row: Mapping[str, Any], frame: Frame) -> str:
+    """The pod's, with its pool's where there are several."""
+    return f"{row['pool']}/{row['name']}" if len(frame.pools) > 1 else str(row["name"])
+
+
+def _asked(decision: Mapping[str, Any]) -> str:
+    """The model, and what it became."""
+    rewritten = decision["rewritten_model"]
+    return f"{decision['model']} → {rewritten}" if rewritten else str(decision["model"])
+
+
 def _decisions(decisions: Sequence[Any], frame: Frame, wide: bool, zone: tzinfo | None) -> Table:
     names = {pod.row["address"]: pod.row["name"] for pod in frame.pods}
     plugins = list(dict.fromkeys(name for decision in decisions for name in decision["weights"])) if wide else []
@@ -154,7 +165,7 @@ def _decisions(decisions: Sequence[Any], frame: Frame, wide: bool, zone: tzinfo 
         _add(
             grid,
             datetime.fromtimestamp(decision["time"], UTC).astimezone(zone).strftime("%H:%M:%S"),
-            clean(decision["model"], 20),
+            clean(_asked(decision), 20),
             clean(decision["request_id"], 13),
             clean(names.get(pod, pod), 24),
             number(decision["prompt_tokens"]),

@@ -17,12 +17,14 @@ from extproc.errors import RemoteProtocolError
 from extproc.events import LogEntry
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange
+from extproc.transport.budget import MAX_COLLECTED, BodyBudget
+from extproc.transport.call import Call, FailedCall
 from extproc.transport.grpc_status import Status
 from extproc.transport.health import SERVICE_UNKNOWN, Health, asked_service
 from extproc.transport.http2 import Http2Connection
 from extproc.transport.requests import MESSAGE_OVERHEAD, Route
 from extproc.transport.stream import Receiver, Stream
-from extproc.transport.unix_socket import UNIX, UnixListener
+from extproc.unix_socket import UNIX, UnixListener
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class SidecarServer:
         self.metrics = metrics
         self.on_log_entry = on_log_entry
         self.health = Health()
+        self.budget = BodyBudget(max(MAX_COLLECTED, max_body))
         self.max_message = max_body + MESSAGE_OVERHEAD
         self.max_streams = max_streams
         self._address = address
@@ -202,97 +205,8 @@ class _Connection(asyncio.Protocol):
             exchange = self._server.open_exchange()
         except Exception:
             log.exception("internal error")
-            return _Failed(stream)
-        return _Call(exchange, stream, self, self._server.metrics)
-
-
-class _Call:
-    """An ext_proc stream: messages to its exchange, and replies back."""
-
-    __slots__ = ("_connection", "_exchange", "_metrics", "_stream", "_waiting")
-
-    def __init__(self, exchange: Exchange, stream: Stream, connection: _Connection, metrics: Metrics) -> None:
-        self._exchange = exchange
-        self._stream = stream
-        self._connection = connection
-        self._metrics = metrics
-        self._waiting: asyncio.Task[None] | None = None
-
-    def message(self, payload: bytes) -> None:
-        exchange = self._exchange
-        try:
-            for reply in exchange.handle(wire.decode(payload)):
-                self._stream.send(wire.encode(reply))
-            if exchange.pending is not None and not self._stream.closed:
-                self._stream.pause()
-                self._waiting = asyncio.get_running_loop().create_task(self._wait())
-        except RemoteProtocolError as error:
-            self._illegal(error)
-        except Exception:
-            log.exception("internal error")
-            self._failed()
-
-    def half_closed(self) -> None:
-        self._stream.finish(Status.OK)
-
-    def ended(self) -> None:
-        waiting = self._waiting
-        if waiting is not None and waiting is not asyncio.current_task():
-            waiting.cancel()
-        try:
-            self._exchange.close()
-        except Exception:
-            log.exception("internal error")
-
-    async def _wait(self) -> None:
-        exchange, stream = self._exchange, self._stream
-        try:
-            while (pending := exchange.pending) is not None:
-                await pending.wait()
-                for reply in exchange.resume():
-                    stream.send(wire.encode(reply))
-        except asyncio.CancelledError:
-            if stream.closed:
-                raise
-            # Not this stream's end: what was awaited was cancelled, and the stream must not hang for it.
-            log.exception("internal error")
-            self._failed()
-        except RemoteProtocolError as error:
-            self._illegal(error)
-        except Exception:
-            log.exception("internal error")
-            self._failed()
-        self._waiting = None
-        stream.resume()
-        self._connection.flush()
-
-    def _illegal(self, error: RemoteProtocolError) -> None:
-        self._metrics.protocol_error()
-        log.warning("protocol error", extra={"detail": str(error)})
-        self._stream.finish(Status.INVALID_ARGUMENT, "illegal ext_proc message")
-
-    def _failed(self) -> None:
-        # A bug of ours ends this stream, and no other. An error status, never a silent end: Envoy takes that for "go on
-        # without a decision".
-        self._stream.finish(Status.INTERNAL, "internal error")
-
-
-class _Failed:
-    """A stream for which there is no exchange."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def message(self, _payload: bytes) -> None:
-        self._stream.finish(Status.INTERNAL, "internal error")
-
-    def half_closed(self) -> None:
-        self._stream.finish(Status.INTERNAL, "internal error")
-
-    def ended(self) -> None:
-        pass
+            return FailedCall(stream)
+        return Call(exchange, stream, self, self._server)
 
 
 class _AccessLog:

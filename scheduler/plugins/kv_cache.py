@@ -13,15 +13,11 @@ class KvCache:
 
     name: ClassVar[str] = "kv-cache"
     Params: ClassVar[type[PluginParams]] = NoParams
+    scraped_only: ClassVar[bool] = True
 
     def __init__(self, params: NoParams) -> None:
         pass
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
-        scores: FloatArray = pods.derive(KvCache, _scores)
-        return scores
-
-
-def _scores(pods: Snapshot) -> FloatArray:
-    free = (1.0 - np.clip(pods.kv_usage, 0.0, 1.0)) * MAX_SCORE
-    return np.where(np.isnan(free), NEUTRAL_SCORE, free)
+        free = (1.0 - np.clip(pods.kv_usage, 0.0, 1.0)) * MAX_SCORE
+        return np.where(np.isnan(free), NEUTRAL_SCORE, free)

@@ -19,15 +19,12 @@ class LeastLatency:
 
     name: ClassVar[str] = "least-latency"
     Params: ClassVar[type[PluginParams]] = LeastLatencyParams
+    scraped_only: ClassVar[bool] = True
 
     def __init__(self, params: LeastLatencyParams) -> None:
         self._factor = params.weight_factor
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
-        scores: FloatArray = pods.derive(self, self._scores)
-        return scores
-
-    def _scores(self, pods: Snapshot) -> FloatArray:
         # A mean of 0 seconds is an engine that has not answered yet, not one that is infinitely fast.
         ttft = min_max(pods.ttft, pods.ttft > 0)
         tpot = min_max(pods.tpot, pods.tpot > 0)

@@ -42,9 +42,14 @@ class LeastRequest:
         np.fmax(load, 0.0, out=load)
         load *= QUEUED_WEIGHT
         load += in_flight
-        most = float(np.maximum.reduce(load))
+        most: float = load.item(load.argmax())
         if most <= 0:
-            return np.full(len(pods), MAX_SCORE)
+            idle: FloatArray = pods.derive(LeastRequest, _idle)
+            return idle
         np.subtract(most, load, out=load)
         load *= MAX_SCORE / most
         return load
+
+
+def _idle(pods: Snapshot) -> FloatArray:
+    return np.full(len(pods), MAX_SCORE)

@@ -1,17 +1,21 @@
 """`prefix-cache`: towards the pod that has seen most of the prompt's beginning."""
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
+from functools import partial
 from secrets import randbits
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from scheduler.framework import MAX_SCORE, Cycle, PluginParams
+from scheduler.framework import MAX_SCORE, Cycle, PluginParams, Tell
 from scheduler.prefix import PrefixIndex
 from scheduler.types import FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
+#: Blocks per pod that a process that was just started is told: the prompts of the last minutes, in a few milliseconds.
+MAX_TOLD = 10_000
 
 
 class PrefixCacheParams(PluginParams):
@@ -41,6 +45,7 @@ class PrefixCache:
             # Drawn once per configuration and never part of a decision but as a secret: not a die of the plugin's own.
             seed=randbits(64) if seed is None else seed,
         )
+        self._tell: Tell | None = None
 
     def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
         hashes, span = self.index.hashes(request.model, request.prompt)
@@ -55,11 +60,33 @@ class PrefixCache:
 
     def picked(self, request: Request, pod: Pod, cycle: Cycle) -> Undo | None:  # noqa: ARG002 - contract
         hashes = cycle.state.get(_STATE)
-        return None if hashes is None else self.index.record(hashes, pod.address)
+        if hashes is None:
+            return None
+        undo = self.index.record(hashes, pod.address)
+        if self._tell is None:
+            return undo
+        return partial(_both, undo, self._tell(pod.address, array("Q", hashes).tobytes()))
 
     def left(self, pod: Pod) -> None:
         self.index.forget(pod.address)
 
+    # With other processes
+
+    def share(self, secret: int, tell: Tell) -> None:
+        self.index.reseed(secret)
+        self._tell = tell
+
+    def told(self, address: str, data: bytes) -> Undo:
+        return self.index.record(array("Q", data).tolist(), address)
+
+    def memory(self) -> Iterator[tuple[str, bytes]]:
+        return self.index.newest(MAX_TOLD)
+
     def statistics(self) -> Mapping[str, float]:
         """`entries`: blocks held, summed over pods; `blocks`: different ones."""
         return {"entries": self.index.entries, "blocks": self.index.hashes_known}
+
+
+def _both(first: Undo, second: Undo) -> None:
+    first()
+    second()

@@ -22,9 +22,9 @@ from scheduler.types import NO_ADAPTERS, BoolArray, FloatArray, Pod, Snapshot
 #: requests end far more often than pods are scraped.
 OUTCOME_REFRESH = 0.1
 
-#: Seconds after which requests sent or ended make a new snapshot. Their counts are in the current one at once; this
-#: only bounds the age of what plugins derived from `waiting` and `running` and keep with the snapshot.
-CORRECTION_REFRESH = 0.01
+#: Seconds after which requests sent or ended make a new snapshot while a pod is in trouble: whether it rests depends on
+#: whether one of them is under way. Otherwise their counts are written into the current one, which stays.
+TROUBLE_REFRESH = 0.01
 
 
 def _ignore(pod: Pod) -> None:
@@ -166,7 +166,8 @@ class PodStore:
         ticket = Ticket(self, pod, uncached_tokens)
         self._acquired += 1
         self._take(ticket, self._entry_of(pod))
-        self._refresh_by(now + CORRECTION_REFRESH)
+        if self._troubled:
+            self._refresh_by(now + TROUBLE_REFRESH)
         return ticket
 
     def observe_outcome(
@@ -330,8 +331,10 @@ class Ticket:
     def release(self, now: float) -> None:
         """Counts the request no more. Further calls do nothing."""
         if self.entry is not None:
-            self._store._give_back(self, self.entry, served=True)  # noqa: SLF001 - one module, one idea
-            self._store._refresh_by(now + CORRECTION_REFRESH)  # noqa: SLF001
+            store = self._store
+            store._give_back(self, self.entry, served=True)  # noqa: SLF001 - one module, one idea
+            if store._troubled:  # noqa: SLF001
+                store._refresh_by(now + TROUBLE_REFRESH)  # noqa: SLF001
 
     def move(self, pod: Pod) -> None:
         """Counts the request at `pod` instead. Does nothing where it counts there already, or was released."""

@@ -15,6 +15,7 @@ from extproc.errors import saturated
 from extproc.events import TokenUsage
 from extproc.metrics import Metrics
 from extproc.outcomes import Outcome
+from extproc.workers.sums import restarts_page
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/infer-gateway.json").read_text(encoding="utf-8"))
@@ -53,7 +54,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.scraped(0.01)
     metrics.scrape_failed("timeout")
     metrics.watch_keys(lambda: [{"issuer": "i", "keys": 1, "usable": True, "fetches": 2, "failures": 1, "age": 3.0}])
-    families = text_string_to_metric_families(metrics.exposition().decode())
+    families = text_string_to_metric_families(metrics.exposition().decode() + restarts_page({"0": 1}))
     return {
         sample.name: frozenset(sample.labels) | TARGET_LABELS for family in families for sample in family.samples
     } | TARGET_METRICS

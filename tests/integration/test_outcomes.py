@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from support.foreign_envoy import full_duplex
 from support.gateway import MODEL, Gateway, configuration, eventually, gateway
 
 from modelsim.server import Faults
@@ -17,28 +17,6 @@ from modelsim.server import Faults
 pytestmark = pytest.mark.integration
 
 FIRST, EACH, TOKENS = 0.1, 0.02, 6
-
-
-def full_duplex(bootstrap: str) -> str:
-    """The bootstrap of a gateway that shows everything and keeps nothing, as conformant ones do, and has no filters of ours."""
-    document = yaml.safe_load(bootstrap)
-    manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"] = [
-        one for one in manager["http_filters"] if not one["name"].endswith(("header_mutation", "ai_protocol_manager"))
-    ]
-    del manager["access_log"]
-    processor = manager["http_filters"][0]["typed_config"]
-    # Envoy: failure_mode_allow cannot be had with bodies that it does not keep.
-    processor["failure_mode_allow"] = False
-    processor["processing_mode"] = {
-        "request_header_mode": "SEND",
-        "request_body_mode": "FULL_DUPLEX_STREAMED",
-        "request_trailer_mode": "SEND",
-        "response_header_mode": "SEND",
-        "response_body_mode": "FULL_DUPLEX_STREAMED",
-        "response_trailer_mode": "SEND",
-    }
-    return yaml.safe_dump(document)
 
 
 #: How Envoy is set up, which server answers it, and how usage is told.
@@ -199,3 +177,22 @@ async def test_after_1000_mixed_requests_nothing_is_in_flight(running: Gateway) 
     await eventually(running.idle, within=1.0)
     rows = (await running.stack.debug("/debug/endpoints"))["endpoints"]
     assert [row["in_flight_tokens"] for row in rows] == [0, 0, 0]
+
+
+async def test_envoy_tells_each_outcome_once(tmp_path: Path) -> None:
+    """Trailers tell of answers with usage, and the access log of all others, of those alone."""
+    async with gateway(configuration("{}", tmp_path)) as running:
+        for stream in (False, True):
+            for number in range(5):
+                assert (await running.chat(f"{number}", stream=stream)).status == 200
+        # The last in the log: whatever was to come before it has come by then.
+        refused = {"model": "none", "messages": []}
+        assert (await running.request("POST", "/v1/chat/completions", json=refused)).status == 400
+
+        async def told() -> bool:
+            stats = await running.stack.envoy_admin("/stats?filter=logs_written")
+            return not stats.rstrip().endswith(": 0")
+
+        await eventually(told)
+        stats = await running.stack.envoy_admin("/stats?filter=logs_written")
+        assert stats.rstrip().endswith(": 1"), stats

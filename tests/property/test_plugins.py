@@ -64,6 +64,20 @@ def test_scores_are_in_range(plugin: type[Any], rows: list[P], wanted: Request, 
     assert ((values >= MIN_SCORE - SLACK) & (values <= MAX_SCORE + SLACK)).all()
 
 
+@named([plugin for plugin in SCORERS if getattr(plugin, "scraped_only", False)])
+@THOROUGHLY
+@given(fleets(), REQUESTS, REQUESTS)
+def test_a_score_by_scrapes_alone_needs_nothing_else(
+    plugin: type[Any], rows: list[P], wanted: Request, other: Request
+) -> None:
+    busier = [replace(row, waiting=3.0, running=9.0, in_flight=7, tokens=99, served=5) for row in rows]
+    of_each = [
+        made(plugin).score(wanted, snapshot(*rows), cycle()),
+        made(plugin).score(other, snapshot(*busier), cycle()),
+    ]
+    np.testing.assert_array_equal(*of_each)
+
+
 @named(SCORERS)
 @THOROUGHLY
 @given(fleets(), REQUESTS)

@@ -41,7 +41,7 @@ class Busy:
         self.set_pods(pods)
 
     def rows(self) -> list[dict[str, Any]]:
-        return self.store.statistics(NOW)
+        return [{**row, "pool": "default"} for row in self.store.statistics(NOW)]
 
     def set_pods(self, count: int) -> None:
         pods = [Pod(f"10.0.{n // 250}.{n % 250 + 1}:8000", name=f"model-{n + 1}") for n in range(count)]
@@ -57,7 +57,7 @@ class Busy:
         request = Request(id=request_id, model=model, prompt=Prompt(["text " * 200]))
         decision = schedule(self._profile, request, self.store.snapshot(NOW), now=NOW, rng=self._rng)
         self.metrics.decided(200e-6, decision.prefix_match)
-        self.decisions.add(AT, request, decision)
+        self.decisions.add(AT, request, decision, pool="default")
         ticket = self.store.acquire(decision.pod, decision.uncached_tokens, NOW)
         if ends:
             ticket.release(NOW)

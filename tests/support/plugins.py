@@ -14,6 +14,7 @@ class Scores:
 
     name: ClassVar[str] = "scores"
     Params: ClassVar[type[PluginParams]] = NoParams
+    scraped_only = False
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer

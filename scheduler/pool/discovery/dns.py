@@ -1,10 +1,8 @@
-"""Pods behind names in the DNS: a headless service, a list of hosts."""
+"""Pods behind a name in the DNS: a headless Service, a list of hosts, the records of a service (SRV)."""
 
 import asyncio
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -14,110 +12,113 @@ from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
 
-#: Seconds between look-ups of a name. The DNS of a cluster answers with a time to live of 5 s or 30 s; a lookup is
-#: cheap.
+#: Longest time between look-ups, in seconds. The times to live that the DNS of clusters and containers give are no
+#: measure of how fast pods come and go: 5 s or 30 s in Kubernetes, 600 s in Docker; and a look-up is cheap.
 DEFAULT_INTERVAL = 5.0
+#: Shortest time to live that is believed, in seconds. Many servers say 0, "do not keep it": a look-up a second is what
+#: the resolver of a large cluster bears from each of its clients.
+MIN_TTL = 1.0
 #: Seconds between look-ups of a name that never had an answer, where the interval is longer: somebody waits for it.
 FIRST_INTERVAL = 1.0
-#: Seconds for a look-up, the resolver's own tries included (commonly two of 5 s for each server).
+#: Seconds until a look-up that failed is tried again, where the interval is longer.
+RETRY_INTERVAL = 5.0
+#: Seconds for a look-up with all its questions: search domains, targets, several servers.
 TIMEOUT = 30.0
-
-Resolve = Callable[[str], Awaitable[Iterable[str]]]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A name, all of whose addresses are pods that serve on one port."""
+    """A name, all of whose addresses are pods."""
 
     host: str
-    port: int
+    #: On which the pods serve; None: the name has SRV records, which say on which hosts and ports.
+    port: int | None
 
 
-async def resolve(host: str) -> set[str]:
-    """The IPv4 and IPv6 addresses of a name, by the system's resolver.
+class Answer(msgspec.Struct, frozen=True):
+    """What the DNS says of a target."""
 
-    Raises:
-        OSError: there are none, or nobody answers.
-        ValueError: it cannot be a name in the DNS.
-    """
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return {str(where[0]) for _, _, _, _, where in found}
+    pods: frozenset[tuple[IPAddress, int]]
+    #: Seconds for which it holds; infinite where nobody said.
+    ttl: float
+    #: Why a part of it is what it was before, or missing. Empty: nothing is.
+    trouble: str = ""
+
+
+#: Raises OSError where there is no answer, ValueError where there can be none.
+Resolve = Callable[[Target], Awaitable[Answer]]
 
 
 class DnsDiscovery:
-    """The addresses of all names, asked for again and again.
+    """The addresses of a name, asked for again when their time to live is over.
 
     A look-up that fails never takes away what an earlier one found, "no such name" included: a resolver that lost its
-    upstream says the same. What an answer leaves out is gone. `first_sync` waits until every name had an answer.
+    upstream says the same. What an answer leaves out is gone. `first_sync` waits for an answer.
 
     Args:
-        targets: names and ports.
-        interval: seconds between look-ups.
-        resolve: host to IP addresses; raises OSError where there are none, ValueError for no name.
+        target: name and port.
+        interval: longest time between look-ups, in seconds; it wins over every other time.
+        resolve: looks a target up. Left out: as the machine is set up, `resolver.Resolver`.
         sleep: waits between look-ups.
         timeout: seconds for one look-up.
     """
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        target: Target,
         interval: float = DEFAULT_INTERVAL,
         *,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         timeout: float = TIMEOUT,
     ) -> None:
-        self._targets = tuple(dict.fromkeys(targets))
+        if resolve is None:
+            # 50 ms of imports, for those who use it.
+            from scheduler.pool.discovery.resolver import Resolver
+
+            resolve = Resolver()
+        self._target = target
         self._interval = interval
         self._resolve = resolve
         self._sleep = sleep
         self._timeout = timeout
-        self._found: dict[Target, frozenset[IPAddress]] = {}
-        self._errors: dict[Target, str] = {}
+        self._found: frozenset[tuple[IPAddress, int]] | None = None
         self._published: list[Pod] | None = None
+        self._trouble = ""
         self.first_sync = asyncio.Event()
 
     async def run(self, publish: Publish) -> None:
         while True:
-            await asyncio.gather(*map(self._ask, self._targets))
-            if self._found or not self._targets:
-                self._publish(publish)
-            complete = len(self._found) == len(self._targets)
-            if complete:
+            wait = await self._ask()
+            if self._found is not None:
+                self._publish(publish, self._found)
                 self.first_sync.set()
-            await self._sleep(self._interval if complete else min(self._interval, FIRST_INTERVAL))
+            await self._sleep(min(wait, self._interval))
 
-    async def _ask(self, target: Target) -> None:
+    async def _ask(self) -> float:
+        """Looks it up, and says after how many seconds to do so again."""
         try:
-            found = await self._look_up(target.host)
+            async with asyncio.timeout(self._timeout):
+                answer = await self._resolve(self._target)
         except (OSError, ValueError) as error:
             # TimeoutError is an OSError, and has no text of its own.
-            text = str(error) or "no answer in time"
-            if self._errors.get(target) != text:
-                self._errors[target] = text
-                kept = len(self._found.get(target, ()))
-                log.warning("cannot resolve %s: %s; keeping %d addresses", target.host, text, kept)
-            return
-        if self._errors.pop(target, None) is not None:
-            log.info("%s resolves again", target.host)
-        self._found[target] = found
+            self._say(str(error) or "no answer in time")
+            return FIRST_INTERVAL if self._found is None else RETRY_INTERVAL
+        self._found = answer.pods
+        self._say(answer.trouble)
+        wait = max(answer.ttl, MIN_TTL)
+        return min(wait, RETRY_INTERVAL) if answer.trouble else wait
 
-    async def _look_up(self, host: str) -> frozenset[IPAddress]:
-        async with asyncio.timeout(self._timeout):
-            found = frozenset(_addresses(await self._resolve(host)))
-        if not found:
-            raise OSError("no usable address")
-        return found
+    def _say(self, trouble: str) -> None:
+        """Once when it begins, once when it ends, and if it becomes another."""
+        host = self._target.host
+        if trouble and trouble != self._trouble:
+            log.warning("cannot resolve %s: %s; keeping %d addresses", host, trouble, len(self._found or ()))
+        elif self._trouble and not trouble:
+            log.info("%s resolves again", host)
+        self._trouble = trouble
 
-    def _publish(self, publish: Publish) -> None:
-        addresses = {(address, target.port) for target, found in self._found.items() for address in found}
-        pods = [Pod(join(*one)) for one in sorted(addresses, key=order)]
+    def _publish(self, publish: Publish, found: frozenset[tuple[IPAddress, int]]) -> None:
+        pods = [Pod(join(*one)) for one in sorted(found, key=order)]
         if pods != self._published:
             self._published = pods
             publish(pods)
-
-
-def _addresses(answer: Iterable[str]) -> Iterable[IPAddress]:
-    for text in answer:
-        # An address with a zone (fe80::1%eth0) means something on one machine only.
-        if "%" not in text:
-            yield ip_address(text)

@@ -59,3 +59,11 @@ def test_decisions_without_a_match_are_left_out() -> None:
     log = DecisionLog(10)
     log.add(1.0, REQUEST, msgspec.structs.replace(decision(), prefix_match=None))
     assert log.matches() == {}
+
+
+def test_the_pool_and_both_names_are_told() -> None:
+    log = DecisionLog(2)
+    log.add(1.0, REQUEST, decision())
+    log.add(2.0, REQUEST, decision(), model="asked", pool="small")
+    rows = [(row["model"], row["rewritten_model"], row["pool"]) for row in log.rows(2)]
+    assert rows == [("asked", "m", "small"), ("m", None, "")]

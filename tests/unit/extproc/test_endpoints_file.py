@@ -50,3 +50,11 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         EndpointsFile(tmp_path / "file" / "endpoints.yaml").write([])
+
+
+def test_pools_are_told_beside_the_addresses() -> None:
+    text = render([Pod("10.0.0.1:80"), Pod("10.0.0.2:80")], {"10.0.0.1:80": ["b", "a"]})
+    (assignment,) = json.loads(text)["resources"]
+    first, second = assignment["endpoints"][0]["lb_endpoints"]
+    assert first["metadata"] == {"filter_metadata": {"envoy.lb": {"x-gateway-pool": ["a", "b"]}}}
+    assert "metadata" not in second

@@ -1,6 +1,7 @@
 """The rendered bootstrap: what follows from the configuration. That Envoy takes it is for the integration tests."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from extproc.config import loads
 from extproc.demo.stack import envoy_binary
 from extproc.envoy_config import render
+from extproc.headers import CONTROL_NAMES
 
 AUTH = """
 auth:
@@ -71,21 +73,31 @@ def test_what_clients_may_not_say_is_stripped() -> None:
         assert stripped(bootstrap, "x-gateway-timing-ttft-us")
         assert stripped(bootstrap, "x-envoy-upstream-rq-timeout-ms")
         assert not stripped(bootstrap, "authorization")
-        assert not stripped(bootstrap, "x-gateway-inference-objective")
+        for family in ("x-gateway-", "x-llm-d-"):
+            for name in ("inference-objective", "inference-fairness-id", "model-name-rewrite"):
+                assert stripped(bootstrap, family + name)
+        for name in CONTROL_NAMES:
+            assert stripped(bootstrap, name)
+        # A client may ask why.
+        assert not stripped(bootstrap, "x-gateway-debug")
         assert stripped(bootstrap, "x-user") is (document == AUTH)
 
 
 def test_only_ext_proc_may_write_what_the_guard_reads() -> None:
-    """The guard is worth what its one source is: nothing else in the chain may set that metadata."""
+    """The guard is worth what its sources are: nothing else in the chain may set that metadata."""
     bootstrap = rendered(AUTH)
     names = [one["name"] for one in hcm(bootstrap)["http_filters"]]
     assert names.index("envoy.filters.http.ext_proc") == 0
     assert names.index("envoy.filters.http.rbac") == 1
     policy = http_filter(bootstrap, "rbac")["typed_config"]["rules"]
     assert policy["action"] == "ALLOW"
-    (principal,) = policy["policies"]["picked"]["principals"]
-    matcher = principal["sourced_metadata"]["metadata_matcher"]
-    assert (matcher["filter"], matcher["path"]) == ("envoy.lb", [{"key": "x-gateway-destination-endpoint"}])
+    matchers = [one["sourced_metadata"]["metadata_matcher"] for one in policy["policies"]["picked"]["principals"]]
+    assert [(matcher["filter"], matcher["path"]) for matcher in matchers] == [
+        ("envoy.lb", [{"key": "x-gateway-destination-endpoint"}]),
+        ("infer-gateway", [{"key": "admitted"}]),
+    ]
+    # Filters that read answers write elsewhere.
+    assert set(re.findall(r"'metadata_namespace': '([^']*)'", str(bootstrap))) == {"infer-gateway.usage"}
     balancer = bootstrap["static_resources"]["clusters"][1]["load_balancing_policy"]["policies"][0]
     sources = balancer["typed_extension_config"]["typed_config"]["override_host_sources"]
     assert [list(source) for source in sources] == [["metadata"]]
@@ -140,3 +152,28 @@ async def test_envoy_takes_it(document: str, tmp_path: Path) -> None:
     )  # fmt: skip
     _, said = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+ROUTES = """
+pools:
+  a: {static: ["10.0.0.1:80"], engine: llamacpp}
+routes:
+- targets: [{pool: a}]
+"""
+
+
+def test_with_routes_nothing_goes_to_a_pool_by_chance() -> None:
+    for document in ("", ROUTES):
+        bootstrap = rendered(document)
+        assert http_filter(bootstrap, "rbac")["disabled"] is not bool(document)
+        mutable = http_filter(bootstrap, "ext_proc")["typed_config"]["mutation_rules"]["allow_expression"]["regex"]
+        assert (re.fullmatch(mutable, "content-length") is not None) is bool(document)
+        models = next(one for one in bootstrap["static_resources"]["clusters"] if one["name"] == "models")
+        (policy,) = models["load_balancing_policy"]["policies"]
+        (fallback,) = policy["typed_extension_config"]["typed_config"]["fallback_policy"]["policies"]
+        name = fallback["typed_extension_config"]["name"]
+        assert name == f"envoy.load_balancing_policies.{'subset' if document else 'least_request'}"
+
+
+def test_connections_suit_the_engines_of_all_pools() -> None:
+    assert "max_requests_per_connection: 1 #" in render(loads(ROUTES, "f").config)

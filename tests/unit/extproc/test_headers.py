@@ -18,3 +18,18 @@ def test_what_is_not_there() -> None:
 
 def test_any_bytes_are_text() -> None:
     assert Headers([("a", bytes(range(256)))]).get("a").encode("latin-1") == bytes(range(256))
+
+
+def test_control_headers_are_found_under_both_their_names() -> None:
+    names = [
+        "host", "x-gateway-inference-fairness-id", "x-llm-d-inference-objective", "x-gateway-debug", "x-request-id",
+        "x-gateway-destination-endpoint", "x-gateway-destination-endpoint-subset", "x-llm-d-model-name-rewrite",
+        "x-prefiller-host-port", "x-prefiller-host-port", "x-slo-ttft-ms", "x-user",
+    ]  # fmt: skip
+    headers = Headers([(name, b"1") for name in names])
+    assert headers.control() == (
+        "x-gateway-inference-fairness-id", "x-llm-d-inference-objective", "x-gateway-destination-endpoint-subset",
+        "x-llm-d-model-name-rewrite", "x-prefiller-host-port", "x-slo-ttft-ms",
+    )  # fmt: skip
+    assert headers.control({"x-user"})[-1] == "x-user"
+    assert Headers([("a", b"")]).control() == ()

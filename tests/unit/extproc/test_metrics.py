@@ -61,6 +61,16 @@ def test_model_names_are_bounded_and_earned() -> None:
     assert "model=guessed" not in models
 
 
+def test_pods_are_counted_by_pool_and_once_in_all() -> None:
+    one = {**ROW, "pool": "a", "waiting": 3}
+    other = {**ROW, "pool": "b", "ready": False}
+    got = samples(Metrics(lambda: [one, other, {**one, "address": "10.0.0.2:80"}], ("a", "b", "c")))
+    assert [got["pool_pods_ready", f"pool={pool}"] for pool in "abc"] == [2, 0, 0]
+    assert got["pods_ready",] == 2
+    # A pod of two pools has the requests of both; what its engine says is one thing.
+    assert (got["pod_in_flight", "pod=10.0.0.1:80"], got["pod_waiting", "pod=10.0.0.1:80"]) == (4, 3)
+
+
 def test_pods_are_read_when_the_page_is() -> None:
     rows = [dict(ROW)]
     metrics = Metrics(lambda: rows)

@@ -1,4 +1,4 @@
-from extproc.mutation import destination, routing
+from extproc.mutation import destination, routing, with_length
 from scheduler.types import Pod
 
 
@@ -10,3 +10,10 @@ def test_header_and_metadata_have_one_value() -> None:
     assert dict(mutation.set_headers)["x-user"] == "a"
     assert mutation.remove_headers == ("authorization",)
     assert routing(value, (("x-user", "a"),), ("authorization",)) is mutation
+
+
+def test_a_replaced_body_has_its_own_length() -> None:
+    before = routing("10.0.0.1:8000", (("x-user", "a"),), ("authorization",), "large")
+    after = with_length(before, 12)
+    assert after.set_headers == (*before.set_headers, ("content-length", "12"))
+    assert (after.remove_headers, after.destination, after.pool) == (("authorization",), "10.0.0.1:8000", "large")

@@ -24,8 +24,10 @@ from extproc.events import (
 from extproc.headers import Headers
 from extproc.ledger import PATIENCE, Ledger
 from extproc.metrics import Metrics
+from extproc.mutation import admission
 from extproc.outcomes import Outcome
 from extproc.pipeline import Exchange, Pipeline
+from extproc.pools import Pool
 from extproc.replies import ImmediateReply, RequestBodyReply, RequestHeadersReply
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig, ScorerRef
@@ -68,8 +70,7 @@ class World:
         self.ledger = Ledger()
         self.lines: list[bytes] = []
         self.pipeline = Pipeline(
-            profile=self.profile,
-            store=self.store,
+            pools={"default": Pool("default", self.store, self.profile)},
             authenticator=authenticator,
             metrics=self.metrics,
             decisions=self.decisions,
@@ -211,7 +212,7 @@ async def test_keys_are_waited_for() -> None:
     assert exchange.pending is not None
     fetched.set()
     await exchange.pending.wait()
-    assert exchange.resume() == [RequestHeadersReply()]
+    assert exchange.resume() == [RequestHeadersReply(admission((), ("authorization",)))]
     assert exchange.pending is None
     assert authenticator.finals == [False, True]
 
@@ -243,10 +244,29 @@ def test_identity_goes_upstream_and_the_token_does_not() -> None:
     headers = {"x-user": "sub", "x-odd": "odd", "x-evil": "evil", "x-word": "word", "x-gone": "gone"}
     world = World(FakeAuthenticator(Identity("someone", "issuer", claims)), headers)
     exchange = world.pipeline.open()
-    exchange.handle(head(authorization="Bearer x"))
+    (first,) = exchange.handle(head(authorization="Bearer x"))
+    # With the token's own answer, so that it holds also where no decision follows.
+    assert first == RequestHeadersReply(admission((("x-user", "someone"),), ("authorization",)))
     (reply,) = exchange.handle(body())
     assert isinstance(reply, RequestBodyReply)
+    assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint"}
+    assert reply.mutation.remove_headers == ()
+
+
+def test_without_a_body_all_is_said_at_once() -> None:
+    world = World(FakeAuthenticator(Identity("someone", "issuer", {"sub": "someone"})), {"x-user": "sub"})
+    (reply,) = world.pipeline.open().handle(head(end=True, authorization="Bearer x"))
+    assert isinstance(reply, RequestHeadersReply)
     assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint", "x-user"}
+    assert reply.mutation.remove_headers == ("authorization",)
+
+
+def test_who_may_not_use_every_model_is_not_let_in_before_the_decision() -> None:
+    identity = Identity("someone", "issuer", {}, frozenset({"m"}))
+    exchange = World(FakeAuthenticator(identity)).pipeline.open()
+    assert exchange.handle(head(authorization="Bearer x")) == [RequestHeadersReply()]
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, RequestBodyReply)
     assert reply.mutation.remove_headers == ("authorization",)
 
 
@@ -299,7 +319,7 @@ def test_a_line_in_the_access_log() -> None:
     assert raw.endswith(b"\n")
     line = msgspec.json.decode(raw)
     assert line == {
-        "time": 1e9, "request_id": "r-1", "model": "m", "subject": "someone", "status": 200, "details": "",
+        "time": 1e9, "request_id": "r-1", "model": "m", "pool": "default", "rewritten_model": None, "subject": "someone", "status": 200, "details": "",
         "picked": picked, "served": picked, "attempts": None, "score": 100.0, "prefix_match": 0.0, "seconds": 0.5, "decision_seconds": 0.0,
         "ttft": 0.05, "tpot": 0.01, "prompt_tokens": 200, "cached_tokens": 50, "completion_tokens": 10,
     }  # fmt: skip
@@ -344,7 +364,7 @@ def test_an_outcome_that_comes_with_the_access_log() -> None:
     assert world.in_flight() == [0, 0]
     assert len(world.ledger) == 1
     world.now += 0.05
-    world.ledger.arrived(exchange._key, Outcome(status=200, served=other, attempts=2), world.now)
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=other, attempts=2), world.now)
     assert len(world.ledger) == 0
     assert routed(world)[1] == other
     assert f'infer_gateway_requests_total{{model="m",pod="{other}",status="200"}} 1.0' in world.page()

@@ -20,6 +20,7 @@ from extproc.events import (
 from extproc.headers import Headers
 from extproc.replies import (
     ImmediateReply,
+    ModeOverride,
     Mutation,
     RequestBodyChunk,
     RequestBodyReply,
@@ -172,6 +173,20 @@ def test_full_duplex_gives_the_body_back_byte_for_byte(chunks: list[bytes], trai
     assert [piece.end_of_stream for piece in pieces] == [False] * (len(pieces) - 1) + [not trailers] * (len(pieces) > 0)
 
 
+def test_streamed_a_new_body_takes_the_place_of_the_first_chunk() -> None:
+    session, _ = started(head(BodyMode.STREAMED, eager=True))
+    session.receive(RequestBody(b"old ", end_of_stream=False))
+    session.receive(RequestBody(b"body", end_of_stream=False))
+    session.receive(RequestTrailers(NO_HEADERS))
+    session.route(PICK, b"new")
+    assert session.replies_to_send() == [
+        RequestHeadersReply(PICK),
+        RequestBodyReply(body=b"new"),
+        RequestBodyReply(body=b""),
+        RequestTrailersReply(),
+    ]
+
+
 def test_full_duplex_with_trailers_alone() -> None:
     session, _ = started(head(BodyMode.FULL_DUPLEX_STREAMED))
     assert isinstance(session.receive(RequestTrailers(NO_HEADERS)), RequestReady)
@@ -312,3 +327,68 @@ def test_any_order_is_taken_or_refused_and_never_owes_more_than_it_was_given(
     assert immediate <= 1
     # Full duplex without a body still says its end: one reply more than there were messages.
     assert replies <= received + 1
+
+
+class Upper:
+    """Gives an answer back in capitals, and holds its last byte."""
+
+    def __init__(self) -> None:
+        self.held = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        text = self.held + piece.upper()
+        self.held = text[-1:]
+        return text[:-1]
+
+    def end(self) -> bytes:
+        held, self.held = self.held, b""
+        return held
+
+
+def answering(mode: BodyMode, response: BodyMode, *, end: bool = False) -> tuple[Session, list[object]]:
+    """A session whose answer is to be rewritten, and the replies to its headers."""
+    session, _ = started(head(mode, end=True, response=response))
+    session.route(PICK)
+    session.replies_to_send()
+    session.receive(ResponseHeaders(NO_HEADERS, end_of_stream=end))
+    session.rewrite_answer(Upper())
+    return session, list(session.replies_to_send())
+
+
+WITHOUT_LENGTH = Mutation(remove_headers=("content-length",))
+
+
+def test_an_answer_is_rewritten_where_envoy_lets_the_mode_be_changed() -> None:
+    session, replies = answering(BodyMode.BUFFERED, BodyMode.NONE)
+    mode = ModeOverride(BodyMode.BUFFERED, BodyMode.FULL_DUPLEX_STREAMED)
+    assert replies == [ResponseHeadersReply(WITHOUT_LENGTH, mode)]
+    session.receive(ResponseBody(b"a", end_of_stream=False))
+    assert session.replies_to_send() == []
+    session.receive(ResponseBody(b"bc", end_of_stream=False))
+    session.receive(ResponseBody(b"d", end_of_stream=True))
+    assert session.replies_to_send() == [ResponseBodyChunk(b"AB", False), ResponseBodyChunk(b"CD", True)]
+
+
+def test_what_is_held_of_an_answer_goes_before_its_trailers() -> None:
+    session, replies = answering(BodyMode.FULL_DUPLEX_STREAMED, BodyMode.FULL_DUPLEX_STREAMED)
+    assert replies == [ResponseHeadersReply(WITHOUT_LENGTH)]
+    session.receive(ResponseBody(b"ab", end_of_stream=False))
+    session.receive(ResponseTrailers(NO_HEADERS))
+    replies = list(session.replies_to_send())
+    assert replies == [ResponseBodyChunk(b"A", False), ResponseBodyChunk(b"B", False), ResponseTrailersReply()]
+
+
+def test_an_answer_without_a_body_or_one_that_ends_with_nothing_held() -> None:
+    _, replies = answering(BodyMode.BUFFERED, BodyMode.NONE, end=True)
+    assert replies == [ResponseHeadersReply()]
+    session, _ = answering(BodyMode.BUFFERED, BodyMode.NONE)
+    session.receive(ResponseTrailers(NO_HEADERS))
+    assert session.replies_to_send() == [ResponseTrailersReply()]
+
+
+@pytest.mark.parametrize("mode", [BodyMode.STREAMED, BodyMode.BUFFERED])
+def test_an_answer_that_cannot_be_held_is_left_as_it_is(mode: BodyMode) -> None:
+    session, replies = answering(BodyMode.BUFFERED, mode)
+    assert replies == [ResponseHeadersReply()]
+    session.receive(ResponseBody(b"ab", end_of_stream=True))
+    assert session.replies_to_send() == [ResponseBodyReply()]

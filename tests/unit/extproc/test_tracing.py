@@ -36,6 +36,8 @@ def ended(**changes: Any) -> Ended:
         at=1000.0,
         seconds=2.0,
         decision_seconds=0.0001,
+        model="asked",
+        pool="small",
         request=REQUEST,
         decision=decision,
         outcome=outcome,
@@ -80,7 +82,7 @@ def test_a_request_and_its_decision_in_the_clients_trace(traced: Traced) -> None
     assert (outer.start_time, outer.end_time) == (998 * 10**9, 1000 * 10**9)
     assert (inner.start_time, inner.end_time) == (998 * 10**9, 998 * 10**9 + 100_000)
     told = dict(outer.attributes or {})
-    assert told["gen_ai.request.model"] == "m"
+    assert (told["gen_ai.request.model"], told["infer_gateway.pool"]) == ("asked", "small")
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (10, 5)
     assert (told["http.response.status_code"], told["server.address"]) == (200, "10.0.0.9:80")
     assert "infer_gateway.score.least-request" in (inner.attributes or {})

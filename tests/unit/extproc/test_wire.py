@@ -29,8 +29,10 @@ from extproc.events import (
     ResponseTrailers,
 )
 from extproc.events import TokenUsage as Usage
+from extproc.mutation import admission
 from extproc.replies import (
     ImmediateReply,
+    ModeOverride,
     Mutation,
     RequestBodyChunk,
     RequestBodyReply,
@@ -416,11 +418,25 @@ def test_nothing_to_say(kind, field):
     assert len(wire.encode(kind())) == 2  # the field's tag and length 0
 
 
+def test_who_is_let_in_is_marked() -> None:
+    message = ProcessingResponse.FromString(wire.encode(RequestHeadersReply(admission((), ("authorization",)))))
+    assert message.request_headers.response.header_mutation.remove_headers == ["authorization"]
+    assert message.dynamic_metadata["infer-gateway"]["admitted"] is True
+    assert "infer-gateway" not in ProcessingResponse.FromString(wire.encode(RequestHeadersReply())).dynamic_metadata
+
+
 @pytest.mark.parametrize(("kind", "field"), MUTATING)
 def test_each_part_of_a_mutation_alone(kind, field):
     message = encoded(kind(Mutation(destination=PODS)))
     assert not getattr(message, field).HasField("response")
     assert message.HasField("dynamic_metadata")
+
+    message = encoded(kind(Mutation(destination=PODS, pool="large")))
+    namespace = message.dynamic_metadata.fields["envoy.lb"].struct_value
+    assert {key: value.string_value for key, value in namespace.fields.items()} == {
+        DESTINATION: PODS,
+        "x-gateway-pool": "large",
+    }
 
     message = encoded(kind(Mutation(clear_route_cache=True)))
     assert getattr(message, field).response.clear_route_cache
@@ -616,3 +632,14 @@ def test_a_tag_is_added_and_changes_nothing_else(reply: Any, explanation: str) -
     told = {name: value.string_value for name, value in own.struct_value.fields.items()}
     assert told == {"key": "00000000000000ff"} | ({"explanation": explanation} if explanation else {})
     assert keyed == plain
+
+
+@pytest.mark.parametrize("request_mode", [BodyMode.BUFFERED, BodyMode.FULL_DUPLEX_STREAMED])
+def test_another_mode_for_the_answer_keeps_that_of_the_request(request_mode):
+    mode = ModeOverride(request_mode, BodyMode.FULL_DUPLEX_STREAMED)
+    message = encoded(ResponseHeadersReply(Mutation(remove_headers=("content-length",)), mode))
+    assert list(message.response_headers.response.header_mutation.remove_headers) == ["content-length"]
+    told = message.mode_override
+    assert (told.request_body_mode, told.response_body_mode) == (int(request_mode), 4)
+    assert told.request_header_mode == told.response_header_mode == told.response_trailer_mode == 1
+    assert told.request_trailer_mode == (1 if request_mode is BodyMode.FULL_DUPLEX_STREAMED else 2)

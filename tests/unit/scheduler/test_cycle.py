@@ -89,6 +89,40 @@ class TestTotals:
         assert decision.weights == {"a": 0.5, "b": 2.0}
         assert {name: scores.tolist() for name, scores in decision.scores.items()} == {"a": [100, 0], "b": [10, 60]}
 
+    def test_what_depends_on_scrapes_alone_is_asked_once_a_snapshot(self) -> None:
+        asked = []
+
+        def answer(pods: Snapshot) -> np.ndarray:
+            asked.append(len(pods))
+            return np.array([10.0, 60.0, 20.0])[: len(pods)]
+
+        lasting, other = Scores(answer), Scores([20, 10, 0])
+        lasting.scraped_only = True
+        profile = Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1), ("b", 2)])
+        first, second = snapshot(P(), P(), P()), snapshot(P(), P())
+        for _ in range(3):
+            decision = decide(profile, first)
+            assert decision.total.tolist() == [50, 80, 20]
+            assert decision.scores["a"].tolist() == [10, 60, 20]
+        decide(Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1)]), first)
+        with pytest.raises(NoReadyPod):
+            decide(profile, first, subset=frozenset())
+        other = Scores([20, 10])
+        assert decide(Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1)]), second).total.tolist() == [
+            10,
+            60,
+        ]
+        assert asked == [3, 3, 2]
+
+    def test_a_fault_is_not_kept(self) -> None:
+        answers = [np.array([1.0]), np.array([7.0, 9.0])]
+        lasting, faults = Scores(lambda _pods: answers.pop(0)), Faults()
+        lasting.scraped_only = True
+        profile = Profile(plugins={"a": lasting}, scorers=[("a", 1)], on_fault=faults)
+        pods = snapshot(P(), P())
+        assert [decide(profile, pods).total.tolist() for _ in range(3)] == [[0, 0], [7, 9], [7, 9]]
+        assert len(faults.seen) == 1
+
     def test_whole_numbers_are_scores(self) -> None:
         profile = Profile(plugins={"a": Scores(lambda pods: np.array([1, 2]))}, scorers=[("a", 1)])
         assert decide(profile, snapshot(P(), P())).total.tolist() == [1, 2]

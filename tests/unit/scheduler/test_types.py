@@ -20,6 +20,19 @@ def test_the_head_is_the_head_of_the_text(parts: list[str], limit: int) -> None:
     assert prompt.tokens == len(whole) // 4 + 1
 
 
+@settings(deadline=None)
+@given(st.lists(text, max_size=6), st.integers(0, 60), st.integers(0, 60))
+def test_what_nobody_asked_for_is_let_go(parts: list[str], seen: int, less: int) -> None:
+    prompt, whole = Prompt(parts), Prompt(parts)
+    prompt.head(min(seen, less))
+    prompt.head(seen)
+    prompt.drop_unseen()
+    assert prompt.head(seen) == whole.head(seen)
+    assert prompt.head(min(seen, less)) == whole.head(min(seen, less))
+    assert (prompt.length, prompt.tokens) == (whole.length, whole.tokens)
+    assert len(str(prompt)) <= 2 * seen
+
+
 @pytest.mark.parametrize("parts", [["\ud800x"], ["a", "\ud800x"]])
 def test_lone_surrogates_do_no_harm(parts: list[str]) -> None:
     assert Prompt(parts).head(100).endswith(b"\xed\xa0\x80x")

@@ -112,6 +112,26 @@ def test_pods_are_listed_once() -> None:
     assert found({"endpoints": {"dns": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}}) == []
 
 
+def test_a_port_is_given_once() -> None:
+    def dns(*names: Any) -> list[tuple[Any, str, str]]:
+        decoded = decode({"endpoints": {"dns": [*names]}}, set())
+        found = [(one.path, one) for one in decoded.problems]
+        found += [(decoded.written_at(one.path), one) for one in checks.problems(decoded, no_plugins)]
+        return [(path[2:], one.reason, one.hint) for path, one in found]
+
+    service = {"name": "_http._tcp.a", "type": "SRV"}
+    assert dns({"name": "a", "port": 1}, service) == []
+    missing = "is missing: only SRV records have ports"
+    assert dns({"name": "a"}) == [((0, "port"), missing, "")]
+    assert dns({"name": "_http._tcp.a"}) == [((0, "port"), missing, "for SRV records, add type: SRV")]
+    twice = "cannot be set beside type: SRV, whose records have the ports"
+    assert dns(service | {"port": 1}) == [((0, "port"), twice, "leave it out")]
+    assert dns(service, service) == [((1, "name"), "_http._tcp.a is listed already, at dns[0]", "")]
+    # What is wrong in itself is told once, also where something before it was left out.
+    for wrong in ({"name": "a", "port": "1"}, {"name": "a", "type": "srv"}):
+        assert [place for place, _, _ in dns({"name": 5}, wrong)] == [(0, "name"), (1, list(wrong)[1])]
+
+
 def test_kubernetes_is_asked_for_one_thing() -> None:
     def kubernetes(**data: Any) -> list[str]:
         return found({"endpoints": {"kubernetes": data}})
@@ -238,3 +258,69 @@ def test_the_lean_server_takes_no_tcp() -> None:
     (text,) = found({"transport": {"mode": "sidecar", "address": "127.0.0.1:9002"}})
     assert text.startswith("transport.mode: the sidecar's own server takes a Unix socket only")
     assert found({"transport": {"mode": "sidecar", "address": "unix:///run/x.sock"}}) == []
+
+
+TCP = "127.0.0.1:9002"
+PAIR = {"certFile": "/tls/tls.crt", "keyFile": "/tls/tls.key"}
+
+
+@pytest.mark.parametrize(("key", "value"), [("workers", 2), ("standby", True)])
+def test_several_processes_are_for_unix_sockets(key: str, value: object) -> None:
+    assert found({"transport": {key: value}}) == []
+    (problem,) = found({"transport": {"address": TCP, key: value}})
+    assert problem.startswith(f"transport.{key}: is for an Envoy on Unix sockets: ")
+
+
+@pytest.mark.parametrize(
+    "tls", [None, PAIR, {**PAIR, "clientCaFile": "/tls/ca.crt"}, {"selfSigned": True}, {"selfSigned": False, **PAIR}]
+)
+def test_tls_that_is_complete(tls: dict[str, Any] | None) -> None:
+    assert found({"transport": {"address": TCP, "tls": tls}}) == []
+
+
+@pytest.mark.parametrize(
+    ("tls", "problems"),
+    [
+        ({}, ["transport.tls: has no certificate: give certFile and keyFile, or selfSigned: true"]),
+        ({"clientCaFile": "/a"}, ["transport.tls: has no certificate: give certFile and keyFile, or selfSigned: true"]),
+        ({"certFile": "/a"}, ["transport.tls.keyFile: is missing: certFile needs it"]),
+        ({"keyFile": "/a"}, ["transport.tls.certFile: is missing: keyFile needs it"]),
+        (
+            {"selfSigned": True, **PAIR},
+            [
+                f"transport.tls.{key}: cannot be set beside selfSigned: one certificate is enough"
+                for key in ("certFile", "keyFile")
+            ],
+        ),
+    ],
+)
+def test_tls_that_is_not(tls: dict[str, Any], problems: list[str]) -> None:
+    assert found({"transport": {"address": TCP, "tls": tls}}) == problems
+
+
+def test_tls_is_for_tcp() -> None:
+    (text,) = found({"transport": {"tls": PAIR}})
+    assert text.startswith("transport.tls: is for TCP: a Unix socket is this user's alone")
+    assert "set transport.address to host:port" in text
+    # What is wrong already is not judged.
+    assert found({"transport": {"address": 5, "tls": PAIR}}) == []
+    assert found({"transport": {"tls": {"certFil": "/a"}}}) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "labelled"),
+    [
+        ({"static": ["10.0.0.1:80"]}, False),
+        ({"static": ["10.0.0.1:80", {"address": "10.0.0.2:80", "labels": {"a": "b"}}]}, True),
+        ({"dns": [{"name": "a", "port": 1}]}, False),
+        ({"file": {"path": "/pods.yaml"}}, True),
+        ({"kubernetes": {"service": {"name": "a"}}}, False),
+        ({"kubernetes": {"inferencePool": {"name": "a"}}}, True),
+    ],
+)
+def test_roles_are_labels(endpoints: dict[str, Any], labelled: bool) -> None:
+    told = [
+        text for text in doubts({"endpoints": endpoints, "disaggregation": {"thresholdTokens": 1}}) if "prefill" in text
+    ]
+    assert (told == []) is labelled
+    assert not [text for text in doubts({"endpoints": endpoints}) if "prefill" in text]

@@ -27,7 +27,7 @@ def reasons(data: dict[str, Any]) -> list[str]:
         ({"listener": {"host": []}}, "listener.host: must be a string, not a list"),
         ({"listener": []}, "listener: must be a mapping, not a list"),
         ({"endpoints": {"dns": {}}}, "endpoints.dns: must be a list, not a mapping"),
-        ({"endpoints": {"dns": [{"name": "a"}]}}, "endpoints.dns[0].port: is missing"),
+        ({"endpoints": {"dns": [{"port": 1}]}}, "endpoints.dns[0].name: is missing"),
         ({"endpoints": {"engines": []}}, "endpoints.engines: must be a mapping, not a list"),
         ({"endpoints": {"scrape": {"path": "metrics"}}}, 'endpoints.scrape.path: must be a path such as /metrics, not the string "metrics"'),
         ({"debug": {"responseHeader": "on"}}, 'debug.responseHeader: must be true or false, not the string "on" (write true, without quotes)'),

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from extproc.config.decode import decode
-from extproc.config.discovery import FileEndpoints, KubernetesEndpoints
+from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
+from scheduler.pool.discovery import dns
 
 
 def found(**kubernetes: Any) -> list[str]:
@@ -34,6 +35,8 @@ def test_all_of_it() -> None:
 def test_defaults() -> None:
     assert KubernetesEndpoints() == KubernetesEndpoints.model_validate(None)
     assert FileEndpoints.model_validate({"path": "/pods.yaml"}).interval == 1.0
+    name = DnsEndpoint.model_validate({"name": "a", "port": 1})
+    assert (name.type, name.interval) == (None, dns.DEFAULT_INTERVAL)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_every_key_is_documented_and_in_camel_case() -> None:
     seen = list(models(GatewayConfig))
-    assert len({model.__name__ for model in seen}) == 26
+    assert len({model.__name__ for model in seen}) == 30
     for model in seen:
         assert model.__doc__
         assert model.model_config["extra"] == "forbid"
@@ -213,3 +213,10 @@ def test_other_pods_in_their_place() -> None:
 )
 def test_the_lean_server_is_for_unix_sockets(transport: dict[str, str], lean: bool) -> None:
     assert config(transport=transport).transport.lean is lean
+
+
+def test_roles_of_pods() -> None:
+    assert config().roles() is None
+    assert config(disaggregation={"label": "x"}).roles() is None
+    assert config(disaggregation={"thresholdTokens": 0}).roles() is not None
+    assert config().disaggregation.label == "llm-d.ai/role"

@@ -162,3 +162,19 @@ def test_the_schema_knows_every_key() -> None:
 def test_arguments_without_a_plain_default_are_left_out() -> None:
     shown = effective("plugins: {Filter: {enabled: [lora-affinity]}, Score: {enabled: [{name: queue}]}}")
     assert shown["scheduler"]["pluginConfig"] == []
+
+
+def test_pools_and_routes_are_shown_whole() -> None:
+    pool = {"static": ["10.0.0.1:1"], "engine": "sglang", "scrape": {"interval": "1s"}}
+    config = GatewayConfig.model_validate({"pools": {"p": pool}, "routes": [{"targets": [{"pool": "p"}]}]})
+    shown = yaml.safe_load(dump(config))
+    assert (shown["pools"]["p"]["staleAfter"], shown["pools"]["p"]["scrape"]["path"]) == ("5s", "/metrics")
+    assert shown["routes"][0]["targets"] == [{"pool": "p", "weight": 100}]
+    again = loads(dump(config), "f").config
+    assert (again.routes, again.pools["p"].static) == (config.routes, config.pools["p"].static)
+
+
+def test_roles_of_pods_are_shown_where_they_count() -> None:
+    shown = yaml.safe_load(dump(GatewayConfig.model_validate({"disaggregation": {"thresholdTokens": 5}})))
+    assert shown["disaggregation"] == {"thresholdTokens": 5, "label": "llm-d.ai/role"}
+    assert "disaggregation" not in yaml.safe_load(dump(GatewayConfig()))

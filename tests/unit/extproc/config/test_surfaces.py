@@ -39,3 +39,17 @@ def test_what_is_not_on_loopback_is_exposed() -> None:
 def test_an_ip6_listener() -> None:
     assert found("listener: {host: '::1', port: 80}")[0].address == "[::1]:80"
     assert not found("listener: {host: '::1', port: 80}")[0].exposed
+
+
+def test_ext_proc_over_tls() -> None:
+    def ext_proc(tls: str, address: str = "0.0.0.0:9002") -> Surface:
+        return found(AUTH + f"transport: {{address: '0.0.0.0:9002', tls: {tls}}}", extproc=address)[2]
+
+    assert ext_proc("").protection.endswith("no TLS")
+    one = ext_proc("{selfSigned: true}")
+    assert one.exposed
+    assert one.protection.startswith("TLS; against clients, nothing")
+    assert not ext_proc("{selfSigned: true}", "127.0.0.1:9002").exposed
+    mutual = ext_proc("{selfSigned: true, clientCaFile: /tls/ca.crt}")
+    assert not mutual.exposed
+    assert "certificate" in mutual.protection

@@ -34,6 +34,18 @@ async def test_everything_is_there() -> None:
     assert "decision 200 µs" in text
 
 
+async def test_pools_and_other_names_are_shown_where_there_are_some() -> None:
+    gateway = Busy(pods=2)
+    found = await gateway.summary()
+    found["pods"][1]["pool"] = "small"
+    gateway.request("asked")
+    found["decisions"] = [{**row, "rewritten_model": "org/m"} for row in gateway.decisions.rows(1)]
+    out = StringIO()
+    Console(file=out, width=160).print(show.render(frame(found, found, 1.0), "a", 160, 60, "", UTC))
+    for piece in ("default/model-1", "small/model-2", "asked → org/m"):
+        assert piece in out.getvalue()
+
+
 async def test_no_pods_and_no_requests() -> None:
     gateway = Busy(pods=0)
     gateway.not_ready = "endpoints are not known yet"

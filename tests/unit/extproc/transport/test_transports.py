@@ -21,6 +21,7 @@ from extproc.errors import RemoteProtocolError
 from extproc.events import Event, LogEntry, RequestBody
 from extproc.replies import Reply, RequestBodyReply
 from extproc.transport import grpcio, health, requests, sidecar
+from extproc.transport.budget import BodyBudget
 from extproc.transport.frames import ACK, DATA, GOAWAY, PING, RST_STREAM, SETTINGS, frame, settings
 from extproc.transport.grpcio import LOG_METHOD, LOG_SERVICE, METHOD, SERVICE, GrpcServer
 from extproc.transport.sidecar import SidecarServer
@@ -57,6 +58,9 @@ class Exchange:
             self._waits = int(body.removeprefix(b"wait") or 1)
             self.pending = Pending(self._log.wait)
             return []
+        if body.startswith(b"keep"):
+            self._log.kept.append(body[:6])
+            return []
         if body == b"twice":
             return [RequestBodyReply(body=b"one"), RequestBodyReply(body=b"two")]
         return [RequestBodyReply(body=body)]
@@ -79,6 +83,8 @@ class Log:
     def __init__(self) -> None:
         self.opened = self.closed = self.protocol_errors = 0
         self.entries: list[LogEntry] = []
+        #: What was kept of bodies, by the first letters.
+        self.kept: list[bytes] = []
         self.open_fails = self.close_fails = False
         self.waiting = asyncio.Event()
         self.go_on = asyncio.Event()
@@ -98,6 +104,12 @@ class Log:
 
     def protocol_error(self) -> None:
         self.protocol_errors += 1
+
+    async def all_closed_but(self, count: int) -> None:
+        """Returns when all but `count` of the exchanges were closed."""
+        while self.opened - self.closed > count:
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), PATIENCE)
 
     async def all_closed(self, count: int) -> None:
         """Returns when `count` exchanges were closed."""
@@ -185,6 +197,68 @@ async def test_many_calls_at_once(client: Client) -> None:
 
     await asyncio.gather(*map(talk, range(300)))
     await client.log.all_closed(300)
+
+
+async def test_bodies_that_are_collected_wait_for_each_other(client: Client) -> None:
+    """One stream goes on, whatever it holds; another that would be too much is not read from until that one has ended."""
+    client.server.budget = BodyBudget(200_000)
+
+    async def kept(*what: bytes) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while client.log.kept != list(what):
+                await asyncio.sleep(0)
+
+    old, new = client.call(), client.call()
+    await old.write(body(b"keep a".ljust(150_000)))
+    await kept(b"keep a")
+    await new.write(body(b"keep b".ljust(100_000)))
+    await kept(b"keep a", b"keep b")
+    await new.write(body(b"keep c"))
+    await new.write(body(b"done"))
+    # The old one may exceed everything, and small ones never wait.
+    await old.write(body(b"keep d".ljust(150_000)))
+    await kept(b"keep a", b"keep b", b"keep d")
+    small = client.call()
+    await small.write(body(b"keep e"))
+    await small.write(body(b"small"))
+    assert await reply(small) == b"small"
+    assert client.log.kept == [b"keep a", b"keep b", b"keep d", b"keep e"]
+    # Once something was said, nothing counts any more.
+    await small.write(body(b"keep f".ljust(500_000)))
+    await small.write(body(b"small"))
+    assert await reply(small) == b"small"
+    await old.write(body(b"done"))
+    assert await reply(old) == b"done"
+    assert await reply(new) == b"done"
+    assert client.log.kept[-1] == b"keep c"
+    assert client.server.budget.total == 0
+    # One that goes away lets go of what it held.
+    gone = client.call()
+    await gone.write(body(b"keep g".ljust(300_000)))
+    async with asyncio.timeout(PATIENCE):
+        while client.log.kept[-1] != b"keep g":
+            await asyncio.sleep(0)
+    assert client.server.budget.total >= 300_000
+    for call in (gone, old, new, small):
+        call.cancel()
+    await client.log.all_closed(4)
+    assert client.server.budget.total == 0
+
+
+async def test_a_body_may_wait_and_go_away(client: Client) -> None:
+    client.server.budget = BodyBudget(100_000)
+    old, new = client.call(), client.call()
+    for call, what in ((old, b"keep a"), (new, b"keep b")):
+        await call.write(body(what.ljust(90_000)))
+        async with asyncio.timeout(PATIENCE):
+            while what not in client.log.kept:
+                await asyncio.sleep(0)
+    new.cancel()
+    await client.log.all_closed_but(1)
+    await old.write(body(b"done"))
+    assert await reply(old) == b"done"
+    assert client.server.budget.total == 0
+    old.cancel()
 
 
 async def test_call_without_messages(client: Client) -> None:

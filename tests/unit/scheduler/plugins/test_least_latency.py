@@ -1,7 +1,11 @@
+from random import Random
+
 import pytest
 from support.snapshots import P, cycle, request, snapshot
 
+from scheduler.cycle import schedule
 from scheduler.plugins.least_latency import LeastLatency, LeastLatencyParams
+from scheduler.profile import Profile
 
 FAST_FIRST = P(ttft=0.1, tpot=0.05)
 FAST_AFTER = P(ttft=0.3, tpot=0.01)
@@ -29,9 +33,11 @@ def test_score(factor: float, pods: list[P], scores: list[float]) -> None:
     assert plugin.score(request(), snapshot(*pods), cycle()).tolist() == pytest.approx(scores)
 
 
-def test_it_is_computed_once_a_snapshot() -> None:
-    plugin = LeastLatency(LeastLatencyParams())
+def test_two_of_one_fleet_keep_their_own() -> None:
     pods = snapshot(FAST_FIRST, FAST_AFTER)
-    assert plugin.score(request(), pods, cycle()) is plugin.score(request(), pods, cycle())
-    other = LeastLatency(LeastLatencyParams(weight_factor=1.0))
-    assert other.score(request(), pods, cycle()).tolist() == [100, 0]
+    plugins = {"a": LeastLatency(LeastLatencyParams()), "b": LeastLatency(LeastLatencyParams(weight_factor=1.0))}
+    profile = Profile(plugins=plugins, scorers=[("a", 1), ("b", 1)])
+    for _ in range(2):
+        scores = schedule(profile, request(), pods, now=0.0, rng=Random(1)).scores
+        assert scores["a"].tolist() == [50, 50]
+        assert scores["b"].tolist() == [100, 0]

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from scheduler.pool.estimate import KNOWN_FOR
 from scheduler.pool.signals import Sample
-from scheduler.pool.store import CORRECTION_REFRESH, OUTCOME_REFRESH, PodStore, Ticket
+from scheduler.pool.store import OUTCOME_REFRESH, TROUBLE_REFRESH, PodStore, Ticket
 from scheduler.pool.trouble import FIRST_REST, TRIP
 from scheduler.types import NO_ADAPTERS, Adapters, Pod
 
@@ -267,12 +267,13 @@ class TestCorrection:
         store.observe(A.address, Sample(waiting=1, running=1), 0.0)
         snapshot = store.snapshot(0.0)
         store.acquire(A, 10, 0.5)
-        assert store.snapshot(0.5) is snapshot
+        assert store.snapshot(1.9) is snapshot
         assert snapshot.waiting[0] == 2
-        later = store.snapshot(0.5 + CORRECTION_REFRESH)
+        store.observe(A.address, Sample(waiting=3, running=1), 1.9)
+        store.acquire(A, 10, 1.9)
+        later = store.snapshot(1.9)
         assert later is not snapshot
-        assert later.waiting[0] == 2
-        assert store.snapshot(1.9) is later
+        assert later.waiting[0] == 4
 
     def test_requests_sent_while_the_page_was_made_are_not_on_it(self) -> None:
         store = new(A)
@@ -589,6 +590,15 @@ class TestTrouble:
         store.observe_success_of_request(pods[0].address)
         assert self.resting(store, end + 0.2) == []
         assert store.statistics(end + 0.2)[0]["failed_requests"] == 0
+
+    def test_a_trial_that_ends_without_a_word_makes_room_for_the_next(self) -> None:
+        store, pods = self.store()
+        self.trip(store, pods[0], 0.0)
+        assert self.resting(store, FIRST_REST) == []
+        ticket = store.acquire(pods[0], 1, FIRST_REST)
+        assert self.resting(store, FIRST_REST + TROUBLE_REFRESH) == [pods[0].address]
+        ticket.release(2 * FIRST_REST)
+        assert self.resting(store, 2 * FIRST_REST + TROUBLE_REFRESH) == []
 
     def test_several_pods_rest_each_until_its_own_end(self) -> None:
         store, pods = self.store(4)

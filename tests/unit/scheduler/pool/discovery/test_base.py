@@ -3,16 +3,19 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from support.dns_server import DnsServer, dns_server, resolv_conf
 from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from scheduler.pool.discovery.base import Discovery
-from scheduler.pool.discovery.dns import DnsDiscovery, Target
+from scheduler.pool.discovery.dns import Answer, DnsDiscovery, Target
 from scheduler.pool.discovery.file import FileDiscovery
 from scheduler.pool.discovery.kubernetes.credentials import Cluster, Credentials
 from scheduler.pool.discovery.kubernetes.discovery import KubernetesDiscovery, LabelledPods, PoolPods, ServicePods
+from scheduler.pool.discovery.resolver import Resolver
 from scheduler.pool.discovery.static import StaticDiscovery
 from scheduler.pool.discovery.union import UnionDiscovery
 from scheduler.types import Pod
@@ -21,9 +24,9 @@ ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 PODS = [Pod(f"{address}:8000") for address in ADDRESSES]
 
 
-def answering(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
-    async def resolve(_: str) -> list[str]:
-        return list(addresses)
+def answering(*addresses: str) -> Callable[[Target], Awaitable[Answer]]:
+    async def resolve(target: Target) -> Answer:
+        return Answer(frozenset((ip_address(address), target.port or 8000) for address in addresses), 30)
 
     return resolve
 
@@ -46,12 +49,24 @@ async def no_time(_: float) -> None:
     await asyncio.sleep(0)
 
 
-async def no_answer(_: str) -> list[str]:
+async def no_answer(_: Target) -> Answer:
     raise OSError("no answer")
 
 
 def dns(*addresses: str) -> DnsDiscovery:
-    return DnsDiscovery([Target("pods.example", 8000)], resolve=answering(*addresses), sleep=for_ever)
+    return DnsDiscovery(Target("pods.example", 8000), resolve=answering(*addresses), sleep=for_ever)
+
+
+def real_dns(server: DnsServer, folder: Path, port: int | None) -> DnsDiscovery:
+    """Of a real server: addresses for a port, records of a service for none."""
+    server.put("pods.example", "A", *ADDRESSES)
+    service = "_http._tcp.pods.example"
+    server.put(service, "SRV", *(f"0 {number} 8000 p{number}.pods.example." for number in range(3)))
+    server.additional[service] = [(f"p{number}.pods.example", "A") for number in range(2)]
+    for number, address in enumerate(ADDRESSES):
+        server.put(f"p{number}.pods.example", "A", address)
+    resolver = Resolver(resolv_conf(folder), folder / "hosts", server.port)
+    return DnsDiscovery(Target("pods.example" if port else service, port), resolve=resolver, sleep=for_ever)
 
 
 async def kubernetes(api: KubeApi, wanted: ServicePods | LabelledPods | PoolPods) -> KubernetesDiscovery:
@@ -70,7 +85,10 @@ def file(path: Path) -> FileDiscovery:
     return FileDiscovery(path, sleep=for_ever)
 
 
-@pytest.fixture(params=["static", "dns", "file", "union", "kubernetes service", "kubernetes labels", "kubernetes pool"])
+@pytest.fixture(
+    params=["static", "dns", "dns server", "dns SRV", "file", "union"]
+    + ["kubernetes service", "kubernetes labels", "kubernetes pool"]
+)
 async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Discovery]:
     api = KubeApi()
     kind = request.param
@@ -78,6 +96,9 @@ async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield StaticDiscovery([*PODS, PODS[0]])
     elif kind == "dns":
         yield dns(*ADDRESSES, ADDRESSES[0])
+    elif kind in {"dns server", "dns SRV"}:
+        async with dns_server() as server:
+            yield real_dns(server, tmp_path, None if kind == "dns SRV" else 8000)
     elif kind == "file":
         yield file(tmp_path / "pods.yaml")
     elif kind == "union":
@@ -91,11 +112,12 @@ async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     await api.kill()
 
 
-@pytest.fixture(params=["dns", "file", "union", "kubernetes"])
+@pytest.fixture(params=["dns", "dns SRV", "file", "union", "kubernetes"])
 async def unreachable(request: pytest.FixtureRequest, tmp_path: Path) -> Discovery:
     """A source that has no answer."""
-    if request.param == "dns":
-        return DnsDiscovery([Target("pods.example", 8000)], resolve=no_answer, sleep=no_time)
+    if request.param in {"dns", "dns SRV"}:
+        port = 8000 if request.param == "dns" else None
+        return DnsDiscovery(Target("pods.example", port), resolve=no_answer, sleep=no_time)
     if request.param == "file":
         return FileDiscovery(tmp_path / "none", sleep=no_time)
     api = KubeApi()

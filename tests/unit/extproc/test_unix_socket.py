@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.transport.unix_socket import UnixListener
+from extproc.unix_socket import UnixListener
 
 
 def connects(path: Path, listener: UnixListener) -> bool:

@@ -1,0 +1,123 @@
+"""The client's own name for the model in an answer that comes in pieces, and every other byte as it was."""
+
+from typing import Protocol
+
+import msgspec
+
+from extproc.errors import Refusal
+from extproc.headers import JSON_TYPE
+from extproc.rewrite import position, replace_model
+
+#: Bytes of an answer, or of a line of a stream, that are held until they are whole. What is longer goes on as it is:
+#: answers of text have kilobytes, and only embeddings by the thousand have more.
+MAX_HELD = 16 << 20
+
+_EVENT_STREAM = "text/event-stream"
+_DATA = b"data:"
+
+
+class AnswerNames(Protocol):
+    """Rewrites one answer."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What may go on by now, of all that was fed and has not."""
+        ...
+
+    def end(self) -> bytes:
+        """What is left."""
+        ...
+
+
+def answer_names(model: str, content_type: str, content_encoding: str) -> AnswerNames | None:
+    """What puts `model` into an answer with these headers; None for one that is neither JSON nor SSE, or compressed."""
+    if content_encoding not in ("", "identity"):
+        return None
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == _EVENT_STREAM:
+        return StreamNames(model)
+    return DocumentNames(model) if kind == JSON_TYPE else None
+
+
+class DocumentNames:
+    """An answer that is one JSON object. It goes on when it is whole."""
+
+    __slots__ = ("_held", "_model", "_too_long")
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._held = bytearray()
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> bytes:
+        if self._too_long:
+            return piece
+        self._held += piece
+        self._too_long = len(self._held) > MAX_HELD
+        return _taken(self._held) if self._too_long else b""
+
+    def end(self) -> bytes:
+        return _renamed(_taken(self._held), self._model)
+
+
+class StreamNames:
+    """An answer of server-sent events, each of which is one line of JSON. A line goes on when it is whole."""
+
+    __slots__ = ("_held", "_model", "_too_long")
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        #: The beginning of a line.
+        self._held = bytearray()
+        #: The line that is under way, which is not held any more.
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> bytes:
+        # An end of line that is cut between its two bytes makes an empty line more here, and none in the bytes.
+        whole = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
+        if not whole:
+            if self._too_long:
+                return piece
+            self._held += piece
+            self._too_long = len(self._held) > MAX_HELD
+            return _taken(self._held) if self._too_long else b""
+        lines = (_taken(self._held) + piece[:whole]).splitlines(keepends=True)
+        self._held += piece[whole:]
+        start = int(self._too_long)
+        self._too_long = False
+        return b"".join([*lines[:start], *[self._line(line) for line in lines[start:]]])
+
+    def end(self) -> bytes:
+        return self._line(_taken(self._held))
+
+    def _line(self, line: bytes) -> bytes:
+        return _DATA + _renamed(line[len(_DATA) :], self._model) if line.startswith(_DATA) else line
+
+
+def _taken(held: bytearray) -> bytes:
+    taken = bytes(held)
+    held.clear()
+    return taken
+
+
+class _Answer(msgspec.Struct):
+    """Where the events that begin an answer have it, Anthropic's and those of OpenAI's Responses API."""
+
+    message: msgspec.Raw = msgspec.Raw(b"")
+    response: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+def _renamed(text: bytes, model: str) -> bytes:
+    """The JSON object with its name of the model, and that of the answer in it, replaced; other text as it is."""
+    if b"model" not in text and b"\\u00" not in text:
+        return text
+    try:
+        text = replace_model(text, model)
+        found = _decode(text)
+        start, end = max(position(text, found.message), position(text, found.response))
+        return text[:start] + replace_model(text[start:end], model) + text[end:] if end else text
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refusal):
+        # Not for this gateway to judge: the client gets what the model server said.
+        return text

@@ -1,0 +1,77 @@
+"""Another name for the model in a JSON body, and every other byte as it was."""
+
+import re
+
+import msgspec
+import numpy as np
+
+from extproc.errors import bad_request
+
+#: Members `model` that one body may have. Of several, some JSON libraries take the first and others the last, so each
+#: is replaced; each costs a pass over the body, and no client means to send more than one.
+MAX_MEMBERS = 8
+
+#: Bytes of the key: its quotes, and five letters that may each be written in six.
+_LONGEST_KEY = 2 + 5 * 6
+_KEY = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"\Z')
+_SPACE = b" \t\r\n"
+
+
+_NONE = msgspec.Raw(b"")
+
+
+class _Body(msgspec.Struct):
+    model: msgspec.Raw = _NONE
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def replace_model(body: bytes, model: str) -> bytes:
+    """`body` with `model` as the value of its top-level member of that name; as it is where it has none.
+
+    Raises:
+        Refusal: 400, where there are more than `MAX_MEMBERS` of them.
+        msgspec.DecodeError: `body` is not a JSON object. Never for what `parsers.parse` has read.
+    """
+    value = msgspec.json.encode(model)
+    pieces: list[bytes] = []
+    rest = end = len(body)
+    text = body
+    while (raw := _decode(text).model) is not _NONE:
+        if len(pieces) == MAX_MEMBERS:
+            message = f"The request body names `model` more than {MAX_MEMBERS} times."
+            raise bad_request(message, code="invalid_value", param="model")
+        start, after = position(text, raw)
+        pieces.append(body[after:rest])
+        rest = start
+        end = _key_before(body, start)
+        if body.find(b'"model"', 0, end) < 0 and body.find(b"\\u00", 0, end) < 0:
+            break
+        # Of several members the last one was found. Without it, and what follows, the one before it is the last.
+        text = body[:end].rstrip(_SPACE).removesuffix(b",") + b"}"
+    pieces.append(body[:rest])
+    return value.join(reversed(pieces))
+
+
+def position(text: bytes, value: msgspec.Raw) -> tuple[int, int]:
+    """Where `value`, which was decoded out of `text`, begins and ends there; (0, 0) for an empty one: it is nowhere."""
+    length = len(memoryview(value))
+    if not length:
+        return 0, 0
+    # It is a view of the text: where it lies in memory says where in the text.
+    start = _address(value) - _address(text)
+    return start, start + length
+
+
+def _address(view: bytes | msgspec.Raw) -> int:
+    address: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+    return address
+
+
+def _key_before(body: bytes, value: int) -> int:
+    """Where the key begins whose value begins at `value`."""
+    colon = body[:value].rstrip(_SPACE)[:-1].rstrip(_SPACE)
+    key = _KEY.search(colon, max(len(colon) - _LONGEST_KEY, 0))
+    assert key is not None  # noqa: S101 - the decoder found it
+    return key.start()

@@ -1,0 +1,75 @@
+"""The line between the supervisor and one process: a socket that is the process's standard input.
+
+Down comes one instruction, up come lines that say how ready the process is. Its end means that the other is gone.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a line: reasons are short, and the other end is our own.
+MAX_LINE = 1 << 16
+
+
+class Instruction(msgspec.Struct, frozen=True):
+    """What a process is told at its start."""
+
+    #: Seeds what all processes must hash alike. 64 bits.
+    secret: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How a process is."""
+
+    #: Why it is not ready; "": it is.
+    not_ready: str
+
+
+class Line:
+    """The process's end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def take(cls, fileno: int = 0) -> "Line":
+        """Takes the line that is open as `fileno`.
+
+        Raises:
+            OSError: it is none.
+        """
+        return cls(*await asyncio.open_unix_connection(sock=socket.socket(fileno=fileno), limit=MAX_LINE))
+
+    async def instruction(self) -> Instruction:
+        """The instruction.
+
+        Raises:
+            OSError: the supervisor is gone.
+        """
+        data = await self._reader.readline()
+        if not data:
+            raise ConnectionResetError("the supervisor is gone")
+        return msgspec.json.decode(data, type=Instruction)
+
+    def tell(self, not_ready: str) -> None:
+        """Says how this process is. `not_ready`: why it is not, or ""."""
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(Status(not_ready)) + b"\n")
+
+    async def ended(self) -> None:
+        """Waits until the supervisor is gone."""
+        try:
+            await self._reader.read()
+        except OSError:
+            return
+
+
+async def read_status(reader: asyncio.StreamReader, on_status: Callable[[Status], None]) -> None:
+    """Hands on what a process says, until its line ends."""
+    while line := await reader.readline():
+        on_status(msgspec.json.decode(line, type=Status))

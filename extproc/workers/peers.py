@@ -1,0 +1,232 @@
+"""How processes of a gateway tell each other what they do: a Unix socket each, one connection from everyone to it.
+
+A connection's end is how the others learn of a process' end. Nobody waits for an answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from extproc.unix_socket import UnixListener
+from scheduler.pool.shared import Event
+
+if TYPE_CHECKING:
+    from extproc.workers.replica import Replica
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which events are collected before they are sent: less than a decision's worth of error, and of several
+#: thousand requests a second a few share each write.
+FLUSH_AFTER = 0.001
+#: The same where the one that hears of them does not decide: less of its time, and what is lost with a process that
+#: dies are the picks of so long.
+LAZY_FLUSH_AFTER = 0.02
+#: Seconds between tries to reach a process that is not there.
+RETRY_AFTER = 0.05
+#: Bytes that may wait for a process that does not read. Beyond, it is cut off, and told all anew when it comes back.
+MAX_WAITING = 64 << 20
+#: Bytes of one message: what is noted of one pod, or what was collected in `LAZY_FLUSH_AFTER`, many times over.
+MAX_FRAME = 64 << 20
+#: Seconds between two pieces of what a process that was just started is told: requests come first.
+HISTORY_PAUSE = 0.005
+_LENGTH = 4
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[tuple[str, list[Any]]])
+
+
+class Peers:
+    """This process' connections to the others.
+
+    Args:
+        path: of this process' socket.
+        others: path of each other process' socket, by its name.
+        lazily: names of those that do not decide, and so can be told a little later.
+    """
+
+    def __init__(self, path: str, others: Mapping[str, str], lazily: Iterable[str] = ()) -> None:
+        self._path = path
+        self._others = others
+        #: What is shared of each pool, by its name. To be filled before `start`.
+        self.replicas: dict[str, Replica] = {}
+        slow = frozenset(lazily)
+        self._channels = [
+            channel
+            for channel in (
+                _Channel([name for name in others if name not in slow], FLUSH_AFTER),
+                _Channel([name for name in others if name in slow], LAZY_FLUSH_AFTER),
+            )
+            if channel.names
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._incoming: set[_Incoming] = set()
+        self._server: asyncio.Server | None = None
+        self._listener: UnixListener | None = None
+
+    def teller(self, pool: str) -> Callable[[Event], None]:
+        """What sends the events of a pool."""
+        channels = self._channels
+
+        def tell(event: Event) -> None:
+            for channel in channels:
+                if channel.transports:
+                    channel.add((pool, event))
+
+        return tell
+
+    async def start(self) -> None:
+        """Listens, and begins to look for the others.
+
+        Raises:
+            OSError: the socket cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        listener = self._listener = UnixListener(Path(self._path))
+        self._server = await loop.create_unix_server(
+            lambda: _Incoming(self.replicas, self._incoming), sock=listener.socket
+        )
+        self._tasks = [
+            asyncio.create_task(self._keep(channel, name, self._others[name]))
+            for channel in self._channels
+            for name in channel.names
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for incoming in list(self._incoming):
+            incoming.abort()
+        if self._listener is not None:
+            self._listener.close()
+
+    def flush(self) -> None:
+        """Sends what was told, at once."""
+        for channel in self._channels:
+            channel.flush()
+
+    async def _keep(self, channel: "_Channel", name: str, path: str) -> None:
+        """Is connected to one other process whenever that is there."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                transport, outgoing = await loop.create_unix_connection(_Outgoing, path)
+            except OSError:
+                await asyncio.sleep(RETRY_AFTER)
+                continue
+            try:
+                channel.flush()  # what comes from here on is told as it happens, what was before as history
+                history = self._history()
+                channel.transports[name] = transport
+                for events in history:
+                    channel.send(name, _frame(events))
+                    await asyncio.sleep(HISTORY_PAUSE)
+                await outgoing.lost.wait()
+            finally:
+                del channel.transports[name]
+                transport.abort()
+            await asyncio.sleep(RETRY_AFTER)
+
+    def _history(self) -> Iterator[list[tuple[str, Event]]]:
+        # All that is in flight at once, before any of it ends; the rest in pieces.
+        first = [(pool, event) for pool, replica in self.replicas.items() for event in replica.in_flight()]
+        notes = ([(pool, event)] for pool, replica in self.replicas.items() for event in replica.notes())
+        return chain([first], notes)
+
+
+def _frame(events: list[tuple[str, Event]]) -> bytes:
+    data = _encoder.encode(events)
+    return len(data).to_bytes(_LENGTH, "big") + data
+
+
+class _Channel:
+    """Those who are told at the same pace."""
+
+    def __init__(self, names: list[str], flush_after: float) -> None:
+        self.names = names
+        #: Of those that are there, by name.
+        self.transports: dict[str, asyncio.WriteTransport] = {}
+        self._flush_after = flush_after
+        self._batch: list[tuple[str, Event]] = []
+
+    def add(self, event: tuple[str, Event]) -> None:
+        if not self._batch:
+            asyncio.get_running_loop().call_later(self._flush_after, self.flush)
+        self._batch.append(event)
+
+    def flush(self) -> None:
+        batch, self._batch = self._batch, []
+        if batch:
+            data = _frame(batch)
+            for name in list(self.transports):
+                self.send(name, data)
+
+    def send(self, name: str, data: bytes) -> None:
+        transport = self.transports[name]
+        if transport.get_write_buffer_size() > MAX_WAITING:
+            log.error("a process does not listen", extra={"worker": name})
+            transport.abort()
+        elif not transport.is_closing():
+            transport.write(data)
+
+
+class _Outgoing(asyncio.Protocol):
+    """Nothing is ever said here by the other: it ends."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.lost.set()
+
+
+class _Incoming(asyncio.Protocol):
+    """What one other process tells."""
+
+    def __init__(self, replicas: "Mapping[str, Replica]", every: "set[_Incoming]") -> None:
+        self._others = {pool: replica.other() for pool, replica in replicas.items()}
+        self._every = every
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self._every.add(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._every.discard(self)
+        for other in self._others.values():
+            other.end()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        start, others = 0, self._others
+        try:
+            while len(buffer) - start >= _LENGTH:
+                end = start + _LENGTH + int.from_bytes(buffer[start : start + _LENGTH], "big")
+                if end - start > MAX_FRAME:
+                    raise ValueError("a message that is too long")  # noqa: TRY301 - as all that is wrong with it
+                if len(buffer) < end:
+                    break
+                for pool, event in _decoder.decode(memoryview(buffer)[start + _LENGTH : end]):
+                    others[pool].apply(event)
+                start = end
+        except Exception:
+            # A bug: what is known of the other is wrong from here on. It comes again, and tells all anew.
+            log.exception("events of another process")
+            self.abort()
+            return
+        if start:
+            self._buffer = buffer[start:]

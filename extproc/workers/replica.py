@@ -1,0 +1,116 @@
+"""What the processes of a gateway know alike: requests in flight, signals, and what plugins note.
+
+Pure: events come and go as tuples, `peers` carries them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+from scheduler.framework import Sharer
+from scheduler.pool.shared import Event, Other, SharedStore
+from scheduler.profile import Profile
+from scheduler.types import Undo
+
+#: Events beside those of the store.
+NOTED: Final = "n"  # number, plugin, address, data
+UNDONE: Final = "u"  # number
+#: Notes of another process that can be taken back. Those of requests that fail are, a moment after the pick or at the
+#: end of the request; by then at most so many others were made.
+MAX_UNDO: Final = 16_384
+
+
+class Replica:
+    """One pool's part of what is shared.
+
+    Args:
+        tell: sends an event to all others.
+        secret: 64 bits that all processes have alike.
+    """
+
+    def __init__(self, tell: Callable[[Event], None], secret: int) -> None:
+        self._tell = tell
+        self._secret = secret
+        self._numbers = count()
+        self._plugins: Mapping[str, Any] = {}
+        self._store: SharedStore | None = None
+
+    def share_store(self, store: SharedStore) -> None:
+        """The store whose requests in flight others are to be told of. Once, before the first."""
+        self._store = store
+
+    def share_plugins(self, profile: Profile) -> None:
+        """The plugins in force from now on."""
+        before, self._plugins = self._plugins, profile.plugins
+        for name, plugin in profile.plugins.items():
+            # One that was taken over from the profile before shares already.
+            if isinstance(plugin, Sharer) and before.get(name) is not plugin:
+                plugin.share(self._secret, partial(self._note, name))
+
+    def _note(self, plugin: str, address: str, data: bytes, /) -> Undo:
+        number = next(self._numbers)
+        self._tell((NOTED, number, plugin, address, data))
+        return partial(self._tell, (UNDONE, number))
+
+    def in_flight(self) -> list[Event]:
+        """What one that was just started has to be told at once: this process' requests in flight."""
+        return [] if self._store is None else list(self._store.own())
+
+    def notes(self) -> Iterator[Event]:
+        """And what plugins noted, each within a few milliseconds."""
+        for name, plugin in list(self._plugins.items()):
+            if isinstance(plugin, Sharer):
+                for address, data in plugin.memory():
+                    yield NOTED, next(self._numbers), name, address, data
+
+    def other(self) -> "OtherProcess":
+        """What takes in the events of one other process."""
+        assert self._store is not None  # noqa: S101 - set up first
+        return OtherProcess(self, self._store)
+
+    def told(self, plugin: str, address: str, data: bytes) -> Undo | None:
+        """Another process noted something. None: there is no such plugin here, for a reload that is under way."""
+        sharer = self._plugins.get(plugin)
+        return sharer.told(address, data) if isinstance(sharer, Sharer) else None
+
+
+class OtherProcess:
+    """The events of one other process, taken in. `end` it when it is gone."""
+
+    def __init__(self, replica: Replica, store: SharedStore) -> None:
+        self._replica = replica
+        self._store = Other(store)
+        self._undo: OrderedDict[int, Undo] = OrderedDict()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of the other that are in flight."""
+        return self._store.in_flight
+
+    def apply(self, event: Sequence[Any]) -> None:
+        """Does here what was done there.
+
+        Raises:
+            KeyError, TypeError, msgspec.ValidationError: it is no event.
+        """
+        kind = event[0]
+        if kind == NOTED:
+            _, number, plugin, address, data = event
+            undo = self._replica.told(plugin, address, data)
+            if undo is not None:
+                self._undo[number] = undo
+                if len(self._undo) > MAX_UNDO:
+                    self._undo.popitem(last=False)
+        elif kind == UNDONE:
+            undo = self._undo.pop(event[1], None)
+            if undo is not None:
+                undo()
+        else:
+            self._store.apply(event)
+
+    def end(self) -> None:
+        """The other is gone. What it had noted stays: the pods hold it."""
+        self._store.end()
+        self._undo.clear()

@@ -1,0 +1,36 @@
+"""What one process of several shares with the others, put together."""
+
+from collections.abc import Callable
+
+from extproc.config import GatewayConfig
+from extproc.workers.control import Instruction
+from extproc.workers.lead import Lead
+from extproc.workers.peers import Peers
+from extproc.workers.place import STANDBY, Place, places
+from extproc.workers.replica import Replica
+from scheduler.pool.shared import SharedStore
+from scheduler.profile import Profile
+from scheduler.types import Pod
+
+
+class Shared:
+    """Makes what is alike in all processes. Stores and plugins first, then `peers.start()`."""
+
+    def __init__(self, config: GatewayConfig, place: Place, instruction: Instruction) -> None:
+        others = {other.name: other.peer_socket for other in places(config.transport) if other.name != place.name}
+        self.place = place
+        self.peers = Peers(place.peer_socket, others, lazily=[STANDBY])
+        self.lead = Lead(place.lead_file)
+        self._secret = instruction.secret
+
+    def store(self, pool: str, stale_after: float, on_left: Callable[[Pod], None]) -> SharedStore:
+        """The store of a pool."""
+        tell = self.peers.teller(pool)
+        store = SharedStore(stale_after, on_left, tell)
+        replica = self.peers.replicas[pool] = Replica(tell, self._secret)
+        replica.share_store(store)
+        return store
+
+    def plugins(self, pool: str, profile: Profile) -> None:
+        """The plugins of a pool, now and after each reload."""
+        self.peers.replicas[pool].share_plugins(profile)

@@ -1,0 +1,211 @@
+"""`infer-gateway serve` where a gateway is several processes: starts them, starts them again, ends them.
+
+It decides nothing and holds no state that a request needs: what it does beside that is to show the pages of all as one.
+"""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from extproc import __version__
+from extproc.config import GatewayConfig
+from extproc.config.surfaces import surfaces
+from extproc.errors import GatewayError
+from extproc.logs import set_up
+from extproc.workers.admin import SharedAdmin
+from extproc.workers.control import MAX_LINE, Instruction, Status, read_status
+from extproc.workers.place import Place, places
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a process that ended soon after its start is started again: the first time, and at most.
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
+#: A process that ran for so many seconds was well.
+WELL_AFTER = 10.0
+#: Exit code of a process that cannot start as it is told to: trying again does not help.
+CANNOT_START = 2
+NOT_STARTED = "not started"
+
+
+class WorkerError(GatewayError):
+    """A process of the gateway cannot start; it has said why."""
+
+
+def run(config: GatewayConfig, arguments: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Args:
+        config: of the gateway.
+        arguments: of `infer-gateway serve`, for each process.
+
+    Raises:
+        WorkerError: a process cannot start.
+    """
+    set_up(config.logging.level, config.logging.format)
+    asyncio.run(Supervisor(config, arguments).run())
+
+
+class Supervisor:
+    """The parent of all processes of one gateway."""
+
+    def __init__(self, config: GatewayConfig, arguments: Sequence[str]) -> None:
+        self._config = config
+        self._instruction = msgspec.json.encode(Instruction(secrets.randbits(64))) + b"\n"
+        every = places(config.transport)
+        self._processes = [_Process(place, arguments, self._instruction, self._changed) for place in every]
+        self._admin = SharedAdmin(
+            config.admin.host,
+            config.admin.port,
+            {process.place.name: process.place.admin_socket for process in self._processes},
+            runs=lambda: {process.place.name: process.run_id for process in self._processes},
+            not_ready=self.not_ready,
+            restarts=lambda: {process.place.name: process.restarts for process in self._processes},
+        )
+        self._told_ready = False
+        self._stopping = False
+
+    def not_ready(self) -> str:
+        """Why no process can decide; "" where one can."""
+        if self._stopping:
+            return "draining"
+        reasons = [process.not_ready for process in self._processes]
+        return "" if "" in reasons else reasons[0]
+
+    async def run(self) -> None:
+        """Until a signal.
+
+        Raises:
+            WorkerError: a process cannot start.
+        """
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+
+        def on_signal(number: signal.Signals) -> None:
+            loop.remove_signal_handler(number)  # the second one finds the default handler again
+            log.info("signal", extra={"signal": number.name})
+            stopped.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, partial(on_signal, number))
+        try:
+            admin = await self._admin.start()
+        except OSError as error:
+            raise WorkerError(f"cannot start: {error}") from error
+        self._say_what_is_open(admin)
+        keeping = [asyncio.create_task(process.keep()) for process in self._processes]
+        ending = asyncio.create_task(stopped.wait())
+        await asyncio.wait([ending, *keeping], return_when=asyncio.FIRST_COMPLETED)
+        self._stopping = True
+        log.info("draining")
+        await asyncio.gather(*[process.stop() for process in self._processes])
+        ending.cancel()
+        results = await asyncio.gather(*keeping, return_exceptions=True)
+        await self._admin.stop()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        log.info("stopped")
+
+    def _say_what_is_open(self, admin: str) -> None:
+        extproc = [process.place.address for process in self._processes]
+        opened = surfaces(self._config, extproc=extproc[0], admin=admin)
+        extra = {"version": __version__, "extproc": extproc, "admin": admin, "surfaces": [str(one) for one in opened]}
+        log.info("serving", extra=extra)
+        for surface in opened:
+            if surface.exposed:
+                log.warning("open to other machines", extra={"surface": str(surface)})
+
+    def _changed(self) -> None:
+        # The first time all have to be there: a standby that is not ready would be missed just when it is needed.
+        reasons = [process.not_ready for process in self._processes]
+        ready = not self.not_ready() if self._told_ready else not any(reasons)
+        if ready and not self._told_ready:
+            self._told_ready = True
+            log.info("ready")
+
+
+class _Process:
+    """One process, started again whenever it ends by itself."""
+
+    def __init__(self, place: Place, arguments: Sequence[str], instruction: bytes, changed: Callable[[], None]) -> None:
+        self.place = place
+        self.restarts = 0
+        self.not_ready = NOT_STARTED
+        self._command = [sys.executable, "-m", "extproc", "serve", *arguments, "--place", place.name]
+        self._instruction = instruction
+        self._changed = changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def run_id(self) -> str:
+        """Differs between runs of the process."""
+        return "" if self._process is None else str(self._process.pid)
+
+    async def keep(self) -> None:
+        """Runs it until `stop`.
+
+        Raises:
+            WorkerError: it cannot start, and never could.
+        """
+        backoff = FIRST_BACKOFF
+        loop = asyncio.get_running_loop()
+        was_ready = False
+        while not self._stopping.is_set():
+            began = loop.time()
+            code, became_ready = await self._once()
+            was_ready = was_ready or became_ready
+            if self._stopping.is_set():
+                return
+            if code == CANNOT_START and not was_ready:
+                raise WorkerError(f"cannot start: process {self.place.name} cannot, for what it said")
+            backoff = FIRST_BACKOFF if loop.time() - began >= WELL_AFTER else min(backoff * 2, LAST_BACKOFF)
+            log.error("process ended", extra={"worker": self.place.name, "code": code, "again_in": backoff})
+            self.restarts += 1
+            try:
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            except TimeoutError:
+                continue
+
+    async def _once(self) -> tuple[int, bool]:
+        """One run: its exit code, and whether it was ever ready."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: what a terminal sends to all is for the supervisor, which ends them in order.
+            process = self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=theirs.fileno(), start_new_session=True
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
+        was_ready = False
+
+        def on_status(status: Status) -> None:
+            nonlocal was_ready
+            was_ready = was_ready or not status.not_ready
+            self.not_ready = status.not_ready
+            self._changed()
+
+        try:
+            if self._stopping.is_set():
+                process.send_signal(signal.SIGTERM)
+            writer.write(self._instruction)
+            await read_status(reader, on_status)
+            return await process.wait(), was_ready
+        except OSError:
+            return await process.wait(), was_ready
+        finally:
+            self.not_ready = NOT_STARTED
+            self._changed()
+            writer.close()
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGTERM)

@@ -1,0 +1,161 @@
+"""A pod store that several processes keep alike: each tells the others what it does, and does what it is told of.
+
+What is told is small and in the order in which it happened. Nobody waits for anybody: for the moment that a message
+takes, a process does not know of what another one picked.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from scheduler.pool.signals import Sample
+from scheduler.pool.store import PodStore, Ticket
+from scheduler.types import Pod
+
+#: Events, by their first element. A request is named by a number that is its process' own, and is used again later.
+TAKEN: Final = "+"  # number, address, uncached tokens
+GIVEN_BACK: Final = "-"  # number, whether it was served
+SCRAPED: Final = "s"  # address, Sample, monotonic seconds
+NOT_SCRAPED: Final = "S"  # address, monotonic seconds, why
+OUTCOME: Final = "o"  # address, TTFT or None, uncached tokens, TPOT or None, monotonic seconds
+FAILED: Final = "f"  # address, monotonic seconds
+SUCCEEDED: Final = "g"  # address
+
+Event = tuple[Any, ...]
+Tell = Callable[[Event], None]
+
+
+class SharedStore(PodStore):
+    """Tells `tell` of each change that others have to make as well. Monotonic clocks are one on one machine."""
+
+    def __init__(self, stale_after: float, on_left: Callable[[Pod], None], tell: Tell) -> None:
+        super().__init__(stale_after, on_left)
+        self._tell = tell
+        #: This process' own requests in flight.
+        self._own: dict[int, Ticket] = {}
+
+    def own(self) -> Iterator[Event]:
+        """What another process has to be told of at first: this one's requests in flight."""
+        for number, ticket in self._own.items():
+            yield TAKEN, number, ticket.pod.address, ticket.tokens
+
+    # What this process does
+
+    def _take(self, ticket: Ticket, entry: Any) -> None:
+        super()._take(ticket, entry)
+        number = id(ticket)
+        self._own[number] = ticket
+        self._tell((TAKEN, number, ticket.pod.address, ticket.tokens))
+
+    def _give_back(self, ticket: Ticket, entry: Any, *, served: bool) -> None:
+        super()._give_back(ticket, entry, served=served)
+        number = id(ticket)
+        del self._own[number]
+        self._tell((GIVEN_BACK, number, served))
+
+    def observe(self, address: str, sample: Sample, now: float, in_flight: int | None = None) -> None:
+        super().observe(address, sample, now, in_flight)
+        self._tell((SCRAPED, address, sample, now))
+
+    def observe_failure(self, address: str, now: float, error: str = "") -> None:
+        super().observe_failure(address, now, error)
+        self._tell((NOT_SCRAPED, address, now, error))
+
+    def observe_outcome(
+        self, address: str, *, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+    ) -> None:
+        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now)
+        if ttft is not None or tpot is not None:
+            self._tell((OUTCOME, address, ttft, uncached_tokens, tpot, now))
+
+    def observe_failure_of_request(self, address: str, now: float) -> bool:
+        self._tell((FAILED, address, now))
+        return super().observe_failure_of_request(address, now)
+
+    def observe_success_of_request(self, address: str) -> None:
+        entry = self._entries.get(address)
+        if entry is not None and entry in self._troubled:
+            self._tell((SUCCEEDED, address))
+        super().observe_success_of_request(address)
+
+    # What another process did
+
+    def taken_elsewhere(self, address: str, tokens: int) -> Ticket | None:
+        """Counts a request of another process. None: the pod is not known here, not yet or no more."""
+        entry = self._entries.get(address)
+        if entry is None:
+            return None
+        ticket = Ticket(self, entry.pod, tokens)
+        super()._take(ticket, entry)
+        return ticket
+
+    def given_back_elsewhere(self, ticket: Ticket, *, served: bool) -> None:
+        """Counts it no more."""
+        assert ticket.entry is not None  # noqa: S101 - it was taken, and is given back once
+        super()._give_back(ticket, ticket.entry, served=served)
+
+    def scraped_elsewhere(self, address: str, sample: Sample, now: float) -> None:
+        super().observe(address, sample, now)
+
+    def not_scraped_elsewhere(self, address: str, now: float, error: str) -> None:
+        super().observe_failure(address, now, error)
+
+    def outcome_elsewhere(
+        self, address: str, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+    ) -> None:
+        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now)
+
+    def failed_elsewhere(self, address: str, now: float) -> None:
+        super().observe_failure_of_request(address, now)
+
+    def succeeded_elsewhere(self, address: str) -> None:
+        super().observe_success_of_request(address)
+
+
+class Other:
+    """What one other process does, done here. `end` it when it is gone."""
+
+    def __init__(self, store: SharedStore) -> None:
+        self._store = store
+        self._tickets: dict[int, Ticket] = {}
+        self._do: dict[str, Callable[..., object]] = {
+            TAKEN: self._taken,
+            GIVEN_BACK: self._given_back,
+            SCRAPED: self._scraped,
+            NOT_SCRAPED: store.not_scraped_elsewhere,
+            OUTCOME: store.outcome_elsewhere,
+            FAILED: store.failed_elsewhere,
+            SUCCEEDED: store.succeeded_elsewhere,
+        }
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of the other that are in flight, at pods that are known here."""
+        return len(self._tickets)
+
+    def apply(self, event: Sequence[Any]) -> None:
+        """Does what the other did.
+
+        Raises:
+            KeyError, TypeError, msgspec.ValidationError: it is no event.
+        """
+        self._do[event[0]](*event[1:])
+
+    def end(self) -> None:
+        """The other is gone, and with it what it had in flight."""
+        for number in list(self._tickets):
+            self._given_back(number, served=True)
+
+    def _taken(self, number: int, address: str, tokens: int) -> None:
+        ticket = self._store.taken_elsewhere(address, tokens)
+        if ticket is not None:
+            self._tickets[number] = ticket
+
+    def _given_back(self, number: int, served: bool) -> None:
+        ticket = self._tickets.pop(number, None)
+        if ticket is not None:
+            self._store.given_back_elsewhere(ticket, served=served)
+
+    def _scraped(self, address: str, sample: object, now: float) -> None:
+        self._store.scraped_elsewhere(address, msgspec.convert(sample, Sample), now)

@@ -1,0 +1,199 @@
+"""The gateway as the Endpoint Picker of somebody else's Envoy, in the two body modes that such gateways use.
+
+Clause numbers are those of tests/conformance/test_endpoint_picker_protocol.py.
+"""
+
+import contextlib
+import io
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from support.echo import EchoPod, echo_pod
+from support.foreign_envoy import MODES, foreign
+from support.gateway import CHAT, MODEL, PATIENCE, Gateway, configuration, eventually, gateway
+
+from extproc.config import GatewayConfig
+from extproc.demo.stack import Stack
+from modelsim.server import Faults
+
+pytestmark = pytest.mark.integration
+
+NAMESPACE, KEY = "envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset"
+#: How a data plane tells the subset, for these tests: as text, from a header; as a list, where another one is there.
+SUBSETS: list[Any] = [
+    {
+        "name": "envoy.filters.http.header_to_metadata",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config",
+            "request_rules": [
+                {
+                    "header": "test-subset",
+                    "on_header_present": {"metadata_namespace": NAMESPACE, "key": KEY, "type": "STRING"},
+                    "remove": True,
+                }
+            ],
+        },
+    }
+]
+
+
+def listed(*entries: object) -> list[Any]:
+    """A filter that tells the same list for each request."""
+    config = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config",
+        "metadata": [{"metadata_namespace": NAMESPACE, "value": {KEY: list(entries)}}],
+    }
+    return [{"name": "envoy.filters.http.set_metadata", "typed_config": config}]
+
+
+DOCUMENT = "transport: {mode: grpcio}\nendpoints: {scrape: {interval: 50ms}}\n"
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def running(mode: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    transform = partial(foreign, mode=mode, filters=SUBSETS)
+    async with gateway(configuration(DOCUMENT, tmp_path), envoy_transform=transform) as one:
+        yield one
+
+
+async def ask(running: Gateway, subset: str | None = None, *, method: str = "POST") -> Any:
+    headers = {} if subset is None else {"test-subset": subset}
+    if method == "GET":
+        return await running.request("GET", "/v1/models", headers=headers)
+    return await running.chat(headers=headers)
+
+
+async def test_p2_to_p4_subset(running: Gateway) -> None:
+    pods = dict(zip([one.name for one in running.fleet.replicas], running.fleet.addresses, strict=True))
+    for method in ("POST", "GET"):
+        for allowed in (["pod-2"], ["pod-1", "pod-3"]):
+            subset = ",".join([pods[name] for name in allowed])
+            seen = {(await ask(running, subset, method=method)).pod for _ in range(8)}
+            assert seen == set(allowed)
+        for none in (",", "10.0.0.1:80", "127.0.0.1"):
+            answer = await ask(running, none, method=method)
+            assert (answer.status, answer.error()) == (503, "no_ready_endpoint")
+        assert {(await ask(running, method=method)).pod for _ in range(12)} == set(pods)
+    await eventually(running.idle)
+
+
+@contextlib.asynccontextmanager
+async def echoes(
+    config: GatewayConfig, count: int, transform: Callable[[list[EchoPod], str], str]
+) -> AsyncIterator[tuple[list[EchoPod], Stack, aiohttp.ClientSession]]:
+    """A foreign gateway in front of pods that remember what reached them."""
+    async with contextlib.AsyncExitStack() as opened:
+        pods = [await opened.enter_async_context(echo_pod()) for _ in range(count)]
+        made = Stack(config, [pod.address for pod in pods], envoy_transform=partial(transform, pods))
+        stack = await opened.enter_async_context(made)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE)
+        client = aiohttp.ClientSession(f"http://{stack.address}", timeout=timeout)
+        yield pods, stack, await opened.enter_async_context(client)
+
+
+async def test_p2_subset_as_a_list(mode: str, tmp_path: Path) -> None:
+    def transform(pods: list[EchoPod], bootstrap: str) -> str:
+        return foreign(bootstrap, mode, filters=listed(1, pods[1].address, None, True, "10.0.0.1:80"))
+
+    async with echoes(configuration(DOCUMENT, tmp_path), 3, transform) as (pods, _, client):
+        for _ in range(6):
+            async with client.post("/v1/completions", json={"model": "m", "prompt": "p"}) as response:
+                assert response.status == 200
+        assert [pod.requests for pod in pods] == [0, 6, 0]
+
+
+async def test_p1_p5_what_need_not_change_does_not(mode: str, tmp_path: Path) -> None:
+    config = configuration(DOCUMENT + "listener: {maxBodyBytes: 4Mi}\n", tmp_path)
+    async with echoes(config, 1, lambda _, bootstrap: foreign(bootstrap, mode)) as ((pod,), stack, client):
+        body = b'{"model" : "m", "prompt": "' + "ä\\u00e4 ".encode() * 300_000 + b'"}'
+        control = {
+            "x-gateway-inference-objective": "critical", "x-llm-d-inference-fairness-id": "me",
+            "x-prefiller-host-port": "169.254.169.254:80", "x-gateway-destination-endpoint": "10.0.0.1:1",
+        }  # fmt: skip
+        for data in (io.BytesIO(body), pieces(body)):
+            async with client.post("/v1/completions", data=data, headers={**control, "x-mine": "kept"}) as response:
+                assert (response.status, await response.json()) == (200, {"ok": True})
+            assert pod.body == body
+            assert pod.headers["x-mine"] == "kept"
+            assert pod.headers["x-gateway-destination-endpoint"] == pod.address
+            assert pod.headers.keys() & control.keys() == {"x-gateway-destination-endpoint"}
+        too_large = b'{"model": "m", "prompt": "' + bytes(4 << 20) + b'"}'
+        async with client.post("/v1/completions", data=io.BytesIO(too_large)) as response:
+            assert response.status == 413
+        (row,) = (await stack.debug("/debug/endpoints"))["endpoints"]
+        assert row["served"] == pod.requests == 2
+
+
+async def pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 70_001):
+        yield body[start : start + 70_001]
+
+
+async def test_p6_p10_retries_go_down_the_list_and_who_served_is_known(running: Gateway) -> None:
+    prompt = "A prompt that two requests share. " * 20
+    first = await running.chat(prompt)
+    home = next(n for n, replica in enumerate(running.fleet.replicas) if replica.name == first.pod)
+    await eventually(running.idle)
+    running.fleet.replicas[home].faults = Faults(error_rate=1, status=503)
+    decided = len((await running.stack.debug("/debug/decisions"))["decisions"])
+    second = await running.chat(prompt)
+    assert second.status == 200
+    decisions = (await running.stack.debug("/debug/decisions"))["decisions"]
+    assert len(decisions) == decided + 1
+    addresses = dict(zip([one.name for one in running.fleet.replicas], running.fleet.addresses, strict=True))
+    # The first was tried and failed, the second answered; it is counted there.
+    assert decisions[0]["pods"][:2] == [addresses[first.pod], addresses[second.pod]]
+    await eventually(running.idle)
+    rows = {row["address"]: row for row in (await running.stack.debug("/debug/endpoints"))["endpoints"]}
+    assert rows[addresses[second.pod]]["served"] == 1
+    assert await running.metric("infer_gateway_fallbacks_total") == 1
+
+
+async def test_p9_a_request_that_is_dropped(mode: str, tmp_path: Path) -> None:
+    async with echoes(configuration(DOCUMENT, tmp_path), 2, lambda _, text: foreign(text, mode)) as (
+        pods,
+        stack,
+        client,
+    ):
+        for pod in pods:
+            pod.waiting = 1000
+
+        async def full() -> bool:
+            rows = (await stack.debug("/debug/endpoints"))["endpoints"]
+            return [row["waiting"] for row in rows] == [1000, 1000]
+
+        await eventually(full)
+        for method, path in (("POST", "/v1/completions"), ("GET", "/v1/models")):
+            body = {"model": "m", "prompt": "p"} if method == "POST" else None
+            async with client.request(method, path, json=body) as response:
+                assert response.status == 429
+                assert (await response.json())["error"]["code"] == "saturated"
+                assert "retry-after" in response.headers
+        assert [pod.requests for pod in pods] == [0, 0]
+
+
+async def test_p8_no_ready_endpoint(mode: str, tmp_path: Path) -> None:
+    async with echoes(configuration(DOCUMENT, tmp_path), 0, lambda _, text: foreign(text, mode)) as (_, _, client):
+        for body in ({"model": "m", "prompt": "p"}, None):
+            async with client.request("GET" if body is None else "POST", "/v1/completions", json=body) as response:
+                assert response.status == 503
+                assert (await response.json())["error"]["code"] == "no_ready_endpoint"
+
+
+async def test_p12_without_its_picker_a_pool_that_fails_closed_refuses(running: Gateway) -> None:
+    assert (await running.chat()).status == 200
+    assert running.stack.sidecar is not None
+    await running.stack.sidecar.stop()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+    answer = await running.request("POST", CHAT, json=body)
+    assert answer.status >= 500

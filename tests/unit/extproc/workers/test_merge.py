@@ -1,0 +1,30 @@
+from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all
+
+
+def row(address: str, in_flight: int, pool: str | None = None) -> dict[str, object]:
+    found: dict[str, object] = {"address": address, "in_flight": in_flight, "in_flight_tokens": 10 * in_flight}
+    return found if pool is None else {**found, "pool": pool}
+
+
+def test_rows() -> None:
+    pages = [[row("a", 1), row("b", 5)], [row("a", 3), row("c", 0)]]
+    assert rows_of_all(pages) == [row("a", 3), row("b", 5), row("c", 0)]
+    assert rows_of_all([]) == []
+
+
+def test_a_pod_in_two_pools() -> None:
+    assert len(rows_of_all([[row("a", 1, "x"), row("a", 1, "y")], [row("a", 1, "x")]])) == 2
+
+
+def test_decisions_newest_first() -> None:
+    pages = [[{"time": 5.0}, {"time": 1.0}], [{"time": 3.0}]]
+    assert [one["time"] for one in decisions_of_all(pages, 2)] == [5.0, 3.0]
+
+
+def test_matches() -> None:
+    rows = [
+        {"pods": ["a", "b"], "prefix_match": 0.5},
+        {"pods": ["a"], "prefix_match": 1.0},
+        {"pods": ["b"], "prefix_match": None},
+    ]
+    assert matches_of_all(rows) == {"a": 0.75}

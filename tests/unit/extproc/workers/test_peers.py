@@ -1,0 +1,138 @@
+"""Processes over real sockets."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from extproc.workers import peers as module
+from extproc.workers.lead import Lead
+from extproc.workers.peers import Peers
+from extproc.workers.replica import Replica
+from scheduler.pool.shared import SharedStore
+from scheduler.types import Pod
+
+PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
+PATIENCE = 20.0
+
+
+class Process:
+    def __init__(self, folder: Path, name: str, others: str) -> None:
+        self.peers = Peers(str(folder / name), {other: str(folder / other) for other in others})
+        tell = self.peers.teller("default")
+        self.store = SharedStore(2.0, lambda _pod: None, tell)
+        self.store.set_pods(PODS, 0.0)
+        self.peers.replicas["default"] = replica = Replica(tell, 1)
+        replica.share_store(self.store)
+
+    def in_flight(self) -> list[int]:
+        return [row["in_flight"] for row in self.store.statistics(0.0)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest_asyncio.fixture
+async def three(tmp_path: Path) -> AsyncIterator[list[Process]]:
+    found = [Process(tmp_path, name, "abc".replace(name, "")) for name in "abc"]
+    for one in found:
+        await one.peers.start()
+    yield found
+    for one in found:
+        await one.peers.stop()
+
+
+async def test_all_know_of_all(three: list[Process]) -> None:
+    tickets = [one.store.acquire(pod, 5, 0.0) for one, pod in zip(three, PODS, strict=True)]
+    for one in three:
+        await until(lambda one=one: one.in_flight() == [1, 1, 1])  # type: ignore[misc]
+    for ticket in tickets:
+        ticket.release(1.0)
+    for one in three:
+        await until(lambda one=one: one.in_flight() == [0, 0, 0])  # type: ignore[misc]
+
+
+async def test_one_that_ends_leaves_nothing_and_is_told_all_when_it_is_back(
+    three: list[Process], tmp_path: Path
+) -> None:
+    a, b, c = three
+    kept = a.store.acquire(PODS[0], 5, 0.0)
+    b.store.acquire(PODS[1], 5, 0.0)
+    await until(lambda: c.in_flight() == a.in_flight() == [1, 1, 0])
+    await b.peers.stop()
+    await until(lambda: c.in_flight() == a.in_flight() == [1, 0, 0])
+    again = Process(tmp_path, "b", "ac")
+    await again.peers.start()
+    try:
+        await until(lambda: again.in_flight() == [1, 0, 0])
+        kept.release(1.0)
+        await until(lambda: again.in_flight() == [0, 0, 0])
+    finally:
+        await again.peers.stop()
+
+
+async def test_what_is_no_event_ends_the_connection(
+    three: list[Process], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = three[0]
+    for garbage in (b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x0a\x91\x92\xa7default\x00"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "a")
+        writer.write(garbage)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), PATIENCE)
+        writer.close()
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "events of another process"
+    ] * 2
+    three[1].store.acquire(PODS[1], 5, 0.0)
+    await until(lambda: a.in_flight() == [0, 1, 0])
+
+
+async def test_one_that_does_not_listen_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 1 << 16)
+    connections = []
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        connections.append(writer)
+
+    server = await asyncio.start_unix_server(deaf, tmp_path / "b")
+    a = Process(tmp_path, "a", "b")
+    await a.peers.start()
+    try:
+        await until(lambda: bool(connections))
+
+        def told() -> bool:
+            for _ in range(1000):
+                a.store.acquire(PODS[0], 5, 0.0)
+            a.peers.flush()
+            return len(connections) > 1
+
+        await until(told)
+        assert "a process does not listen" in caplog.text
+    finally:
+        await a.peers.stop()
+        server.close()
+        for writer in connections:
+            writer.transport.abort()
+
+
+async def test_one_leads(tmp_path: Path) -> None:
+    path = str(tmp_path / "x" / ".lead")
+    first, second = Lead(path), Lead(path)
+    await first.taken()
+    waiting = asyncio.create_task(second.taken())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    first.release()
+    first.release()
+    await asyncio.wait_for(waiting, PATIENCE)
+    second.release()

@@ -1,0 +1,139 @@
+"""Two processes that tell each other what they do, without the sockets between them."""
+
+from collections.abc import Iterator
+from random import Random
+
+import msgspec
+import pytest
+
+from extproc.workers import replica
+from extproc.workers.replica import OtherProcess, Replica
+from scheduler.builder import build
+from scheduler.config import SchedulerConfig
+from scheduler.cycle import schedule
+from scheduler.pool.shared import Event, SharedStore
+from scheduler.profile import Profile
+from scheduler.registry import in_tree_registry
+from scheduler.types import Decision, Pod, Prompt, Request
+
+PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
+TEXT = "A conversation about routing. " * 20
+
+
+class Process:
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.store = SharedStore(2.0, lambda _pod: None, self._tell)
+        self.store.set_pods(PODS, 0.0)
+        self.replica = Replica(self._tell, 42)
+        assert self.replica.in_flight() == []
+        self.replica.share_store(self.store)
+        self.profile, _ = build(SchedulerConfig(), in_tree_registry())
+        self.replica.share_plugins(self.profile)
+
+    def _tell(self, event: Event) -> None:
+        self.sent.append(msgspec.msgpack.encode(event))
+
+    def told(self) -> Iterator[list[object]]:
+        events, self.sent = self.sent, []
+        return map(msgspec.msgpack.decode, events)
+
+    def decide(self, text: str = TEXT) -> Decision:
+        request = Request(model="m", prompt=Prompt((text,)))
+        return schedule(self.profile, request, self.store.snapshot(1.0), now=1.0, rng=Random(1))
+
+
+def pair() -> tuple[Process, Process, OtherProcess]:
+    a, b = Process(), Process()
+    return a, b, b.replica.other()
+
+
+def deliver(sender: Process, other: OtherProcess) -> None:
+    for event in sender.told():
+        other.apply(event)
+
+
+def test_a_prefix_is_known_to_both() -> None:
+    a, b, at_b = pair()
+    first = a.decide()
+    assert first.prefix_match == 0
+    deliver(a, at_b)
+    second = b.decide()
+    assert second.prefix_match == 1
+    assert second.pod == first.pod
+
+
+def test_a_note_that_is_taken_back_is_taken_back_everywhere() -> None:
+    a, b, at_b = pair()
+    decision = a.decide()
+    deliver(a, at_b)
+    for undo in decision.undo:
+        undo()
+    assert a.decide().prefix_match == 0
+    deliver(a, at_b)
+    # What a decided after that is known, and vouched for by nothing but that.
+    decision = b.decide()
+    assert decision.prefix_match == 1
+
+
+def test_undo_is_kept_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "MAX_UNDO", 1)
+    a, b, at_b = pair()
+    first = a.decide()
+    a.decide("Something else. " * 40)
+    deliver(a, at_b)
+    for undo in first.undo:
+        undo()
+    deliver(a, at_b)
+    # Too late: b goes on to believe it.
+    assert b.decide().prefix_match == 1
+
+
+def test_what_a_newcomer_is_told() -> None:
+    a, b, at_b = pair()
+    decision = a.decide()
+    elsewhere = next(pod for pod in PODS if pod is not decision.pod)
+    ticket = a.store.acquire(elsewhere, 7, 1.0)
+    a.sent.clear()
+    for event in [*a.replica.in_flight(), *a.replica.notes()]:
+        at_b.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(event)))
+    assert at_b.in_flight == 1
+    assert b.decide().prefix_match == 1
+    ticket.release(2.0)
+    deliver(a, at_b)
+    assert at_b.in_flight == 0
+
+
+def test_the_end_of_a_process() -> None:
+    a, b, at_b = pair()
+    a.decide()
+    a.store.acquire(PODS[0], 7, 1.0)
+    deliver(a, at_b)
+    assert b.store.totals()["in_flight"] == 1
+    at_b.end()
+    assert b.store.totals()["in_flight"] == 0
+    # The pod holds the prefix all the same.
+    assert b.decide().prefix_match == 1
+
+
+def test_plugins_that_are_new_after_a_reload() -> None:
+    a, b, at_b = pair()
+    a.decide()
+    before = a.profile
+    a.profile, _ = build(SchedulerConfig(scores_enabled=()), in_tree_registry(), before=before)
+    a.replica.share_plugins(a.profile)
+    deliver(a, at_b)
+    b.replica.share_plugins(Profile(plugins={}))
+    a.profile = before
+    a.replica.share_plugins(before)
+    a.decide()
+    deliver(a, at_b)  # nobody there to note it
+    assert list(b.replica.notes()) == []
+
+
+def test_plugins_that_are_taken_over_are_not_seeded_again() -> None:
+    a, *_ = pair()
+    a.decide()
+    a.profile, _ = build(SchedulerConfig(), in_tree_registry(), before=a.profile)
+    a.replica.share_plugins(a.profile)
+    assert a.decide().prefix_match == 1

@@ -1,0 +1,180 @@
+"""Two stores that are told of each other's events say the same of every pod."""
+
+from collections import deque
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.pool.shared import FAILED, SUCCEEDED, TAKEN, Event, Other, SharedStore
+from scheduler.pool.signals import Sample
+from scheduler.pool.store import Ticket
+from scheduler.types import Adapters, Pod
+
+PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
+STALE = 2.0
+FULL = Sample(
+    waiting=3, running=8, kv_usage=0.5, ttft=0.2, tpot=0.02, adapters=Adapters(frozenset({"lora"}), capacity=4)
+)
+
+
+class Side:
+    """One process."""
+
+    def __init__(self) -> None:
+        self.sent: deque[bytes] = deque()
+        self.left: list[Pod] = []
+        self.store = SharedStore(STALE, self.left.append, self._tell)
+        self.store.set_pods(PODS, 0.0)
+        self.tickets: list[Ticket] = []
+
+    def _tell(self, event: Event) -> None:
+        self.sent.append(msgspec.msgpack.encode(event))
+
+    def rows(self, now: float) -> list[dict[str, Any]]:
+        return self.store.statistics(now)
+
+
+def deliver(sender: Side, other: Other, most: int = 1 << 30) -> None:
+    while sender.sent and most:
+        other.apply(msgspec.msgpack.decode(sender.sent.popleft()))
+        most -= 1
+
+
+def pair() -> tuple[Side, Side, Other, Other]:
+    a, b = Side(), Side()
+    return a, b, Other(b.store), Other(a.store)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["acquire", "release", "move", "scrape", "lost", "outcome", "failed", "ok", "deliver"]),
+        st.booleans(),
+        st.integers(0, 2),
+        st.integers(0, 5),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_what_both_do_is_known_to_both(steps: list[tuple[str, bool, int, int]]) -> None:
+    a, b, at_b, at_a = pair()
+    now = 1.0
+    for step, first, pod, number in steps:
+        side, other = (a, at_b) if first else (b, at_a)
+        now += 0.001
+        address = PODS[pod].address
+        tickets = side.tickets
+        match step:
+            case "acquire":
+                tickets.append(side.store.acquire(PODS[pod], number * 100, now))
+            case "release" if tickets:
+                tickets.pop(number % len(tickets)).release(now)
+            case "move" if tickets:
+                tickets[number % len(tickets)].move(PODS[pod])
+            case "scrape" if first:  # one of them scrapes
+                side.store.observe(address, FULL, now)
+            case "lost" if first:
+                side.store.observe_failure(address, now, "away")
+            case "outcome":
+                side.store.observe_outcome(address, ttft=0.1, uncached_tokens=10, tpot=None, now=now)
+            case "failed":
+                side.store.observe_failure_of_request(address, now)
+            case "ok":
+                side.store.observe_success_of_request(address)
+            case "deliver":
+                deliver(side, other, number)
+    deliver(a, at_b)
+    deliver(b, at_a)
+    counted = ("in_flight", "in_flight_tokens", "served")
+    for mine, theirs in zip(a.rows(now), b.rows(now), strict=True):
+        assert [mine[key] for key in counted] == [theirs[key] for key in counted]
+    assert at_a.in_flight == len(b.tickets)
+    assert at_b.in_flight == len(a.tickets)
+    # One goes, and leaves nothing behind; the other's own stay.
+    at_a.end()
+    assert sum(row["in_flight"] for row in a.rows(now)) == len(a.tickets)
+    assert at_a.in_flight == 0
+
+
+def test_signals_arrive_whole() -> None:
+    a, b, at_b, _ = pair()
+    a.store.observe(PODS[0].address, FULL, 1.0)
+    a.store.observe_failure(PODS[1].address, 1.0, "away")
+    a.store.observe_outcome(PODS[2].address, ttft=0.3, uncached_tokens=10, tpot=0.01, now=1.0)
+    deliver(a, at_b)
+    assert b.rows(1.0) == a.rows(1.0)
+    assert b.rows(1.0)[0]["adapters"]["running"] == ["lora"]
+    assert b.rows(1.0)[1]["error"] == "away"
+
+
+def test_a_restart_is_known_to_all() -> None:
+    a, b, at_b, _ = pair()
+    a.store.observe(PODS[0].address, Sample(restarted=True), 1.0)
+    deliver(a, at_b)
+    assert a.left == b.left == [PODS[0]]
+
+
+def test_an_outcome_that_says_nothing_is_not_told() -> None:
+    a, *_ = pair()
+    a.store.observe_outcome(PODS[0].address, ttft=None, uncached_tokens=1, tpot=None, now=1.0)
+    assert not a.sent
+
+
+def test_success_is_told_where_it_matters() -> None:
+    a, b, at_b, _ = pair()
+    address = PODS[0].address
+    a.store.observe_success_of_request(address)
+    a.store.observe_success_of_request("10.9.9.9:1")
+    assert not a.sent
+    for _ in range(3):
+        a.store.observe_failure_of_request(address, 1.0)
+    deliver(a, at_b)
+    assert b.rows(1.0)[0]["failed_requests"] == 3
+    a.store.observe_success_of_request(address)
+    assert [msgspec.msgpack.decode(event)[0] for event in a.sent] == [SUCCEEDED]
+    deliver(a, at_b)
+    assert b.rows(1.0)[0]["failed_requests"] == 0
+
+
+def test_what_a_newcomer_is_told() -> None:
+    a, b, at_b, _ = pair()
+    kept = a.store.acquire(PODS[0], 7, 1.0)
+    a.store.acquire(PODS[1], 5, 1.0).release(1.0)
+    a.sent.clear()
+    for event in a.store.own():
+        at_b.apply(event)
+    assert [(row["in_flight"], row["in_flight_tokens"]) for row in b.rows(1.0)] == [(1, 7), (0, 0), (0, 0)]
+    kept.release(2.0)
+    deliver(a, at_b)
+    assert at_b.in_flight == 0
+
+
+def test_a_pod_that_is_not_known_here() -> None:
+    _, b, at_b, _ = pair()
+    at_b.apply((TAKEN, 1, "10.9.9.9:1", 5))
+    at_b.apply((FAILED, "10.9.9.9:1", 1.0))
+    at_b.apply(("-", 1, True))
+    assert at_b.in_flight == 0
+    assert len(b.rows(1.0)) == 3
+
+
+def test_a_pod_that_left_in_the_meantime() -> None:
+    a, b, at_b, _ = pair()
+    ticket = a.store.acquire(PODS[0], 5, 1.0)
+    deliver(a, at_b)
+    b.store.set_pods(PODS[1:], 2.0)
+    assert b.rows(2.0)[-1]["in_flight"] == 1
+    ticket.release(3.0)
+    deliver(a, at_b)
+    assert len(b.rows(3.0)) == 2
+
+
+@pytest.mark.parametrize("event", [("?", 1), ("+",), ("s", "10.0.0.1:8000", 5, 1.0)])
+def test_no_event(event: Any) -> None:
+    _, _, at_b, _ = pair()
+    with pytest.raises((KeyError, TypeError, msgspec.ValidationError)):
+        at_b.apply(event)
