@@ -33,6 +33,7 @@ SIDECAR_HEALTH_CHECK = {
     "timeout": "1s",
     "interval": "0.5s",
     "no_traffic_interval": "0.5s",
+    "unhealthy_interval": "0.1s",  # while one is away, the death of another is not made up for
     "unhealthy_threshold": 1,
     "healthy_threshold": 1,
     "grpc_health_check": {"service_name": "readiness"},

@@ -80,6 +80,7 @@ class Feeds:
         leads: bool = True,
     ) -> None:
         self._leads = leads
+        self._was_ready = False
         self._feeds = feeds
         self._file = file
         self._observer = observer
@@ -108,7 +109,15 @@ class Feeds:
         await self._scrapers.aclose()
 
     def not_ready(self) -> str:
-        """Why requests should not come yet; empty when they may."""
+        """Why requests should not come yet; empty when they may, from then on.
+
+        One that takes over the scraping from a process that died is needed just then.
+        """
+        reason = "" if self._was_ready else self._missing()
+        self._was_ready = not reason
+        return reason
+
+    def _missing(self) -> str:
         if not self.known.is_set():
             return "endpoints are not known yet"
         known = [feed for feed in self._feeds if feed.discovery.first_sync.is_set()]
@@ -120,7 +129,9 @@ class Feeds:
         """From now on this process scrapes, and writes the file."""
         self._leads = True
         for feed in self._feeds:
-            feed.scraper.set_pods(feed.pods)
+            # An empty list counts as scraped.
+            if feed.pods or feed.discovery.first_sync.is_set():
+                feed.scraper.set_pods(feed.pods)
         if self.known.is_set():
             self._write()
 

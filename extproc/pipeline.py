@@ -104,12 +104,20 @@ class Pipeline:
         self.ledger = ledger
         self.witnesses = witnesses
         # From a random start, so that entries of a process that was before this one are not taken for its own.
-        self._keys = rng.getrandbits(64)
+        self._keys = self._first_key = rng.getrandbits(64)
 
     def next_key(self) -> str:
         """A key that no other request has: 16 characters."""
         self._keys = (self._keys + 1) & _MAX_KEY
         return f"{self._keys:016x}"
+
+    def issued(self, key: str) -> bool:
+        """Whether `key` came from here, and not from another process."""
+        try:
+            number = int(key, 16)
+        except ValueError:
+            return False
+        return (number - self._first_key - 1) & _MAX_KEY < (self._keys - self._first_key) & _MAX_KEY
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
         """The decision that a request with this body would get now. Nothing is routed, counted or remembered.

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from extproc.outcomes import from_log
 from extproc.pipeline import Pipeline
 from extproc.pools import Pool
 from extproc.reload import Watcher
+from extproc.signals import on_termination
 from extproc.transport import Transport
 from extproc.workers.control import Line
 from extproc.workers.place import Place
@@ -88,26 +88,19 @@ async def _serve(loaded: Loaded, reload_path: str | None, reload: bool, place: P
     shared = None if place is None or line is None else Shared(loaded.config, place, await line.instruction())
     gateway = Gateway(loaded.config, shared, line)
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        # The second one finds the default handler again.
-        loop.remove_signal_handler(number)
-        log.info("signal", extra={"signal": number.name})
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, partial(on_signal, number))
-    orphaned = None if line is None else asyncio.create_task(_until_orphaned(line, stopped))
+    on_termination(stopped.set)
+    tasks = [] if line is None else [asyncio.create_task(_until_orphaned(line, stopped))]
     try:
         await gateway.start()
+        if line is not None:
+            tasks.append(asyncio.create_task(line.beat()))
         if reload:
             gateway.watch(reload_path, loaded)
         await stopped.wait()
     finally:
         await gateway.stop()
-        if orphaned is not None:
-            orphaned.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _until_orphaned(line: Line, stopped: asyncio.Event) -> None:
@@ -276,7 +269,7 @@ class Gateway:
             return reason
         if not all(source.ready for source in self._key_sources):
             return "not every issuer's keys were fetched yet"
-        return ""
+        return "" if self._shared is None else self._shared.peers.not_ready()
 
     async def start(self) -> None:
         """Binds and begins to serve. Readiness follows by itself.
@@ -295,13 +288,18 @@ class Gateway:
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
             if self._shared is not None:
-                await self._shared.peers.start()
-                self._cleanup.push_async_callback(self._shared.peers.stop)
                 self._tasks.append(asyncio.create_task(self._lead(self._shared)))
             # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_SYNC_WAIT):
                     await self._feeds.known.wait()
+            if self._shared is not None:
+                # And one that knows less than the others would decide worse than they do. What they note of pods that
+                # are not known here is lost.
+                self._shared.entries.on_entry = self._log_entry_of_another
+                await self._shared.peers.start()
+                self._cleanup.push_async_callback(self._shared.peers.stop)
+                await self._shared.peers.caught_up()
             transport = self._build_transport(authenticator)
             address = await transport.start()
         except OSError as error:
@@ -394,7 +392,17 @@ class Gateway:
         return self._pipeline.explain(path, body)
 
     def _log_entry(self, entry: LogEntry) -> None:
+        if self._shared is not None and not self._issued(entry.key):
+            self._shared.entries.forward(entry)
+            return
         self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
+
+    def _log_entry_of_another(self, entry: LogEntry) -> None:
+        if self._issued(entry.key):
+            self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
+
+    def _issued(self, key: str) -> bool:
+        return self._pipeline is not None and self._pipeline.issued(key)
 
     async def _tend(self, transport: Transport) -> None:
         """Looks after what only time changes: readiness, and outcomes that do not come."""

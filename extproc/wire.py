@@ -253,11 +253,12 @@ def _rest(data: bytes) -> lean.Rest | None:
     message = _parsed(data)
     if message is None or message.WhichOneof("request") is not None:
         return None
-    return lean.Rest(
-        _subset(message) if message.HasField("metadata_context") else None,
-        _config(message) if message.HasField("protocol_config") else None,
-        _attributes(message),
-    )
+    try:
+        config = _config(message) if message.HasField("protocol_config") else None
+    except RemoteProtocolError:
+        # Which messages are refused for it is not for here to say.
+        return None
+    return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config, _attributes(message))
 
 
 def _attributes_alone(data: bytes) -> Mapping[str, object] | None:

@@ -1,6 +1,8 @@
 """Asks the admin pages again and again, and shows what they say."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -52,11 +54,21 @@ def run(admin: str, interval: float, *, once: bool) -> None:
         seen = one(fetch, interval, time.monotonic, time.sleep)
         console.print(show.render(seen, admin, console.width, ALL_LINES))
         return
+    stopped = threading.Event()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        # The exception alone can get lost: in a destructor that happens to run, it is printed and forgotten.
+        stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        for found, away in looks(fetch, interval, time.monotonic, time.sleep):
+        for found, away in looks(fetch, interval, time.monotonic, stopped.wait):
             width, height = console.size
             picture = show.render(found, admin, width, height, away) if found else show.waiting(admin, away)
             live.update(picture, refresh=True)
+            if stopped.is_set():
+                return
 
 
 def one(fetch: Fetch, interval: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> Frame:
@@ -71,7 +83,7 @@ def one(fetch: Fetch, interval: float, clock: Callable[[], float], sleep: Callab
 
 
 def looks(
-    fetch: Fetch, interval: float, clock: Callable[[], float], sleep: Callable[[float], None]
+    fetch: Fetch, interval: float, clock: Callable[[], float], sleep: Callable[[float], object]
 ) -> Iterator[tuple[Frame | None, str]]:
     """Frames without end, each with the reason why it is old, or "". None: there was no answer yet."""
     before: Summary | None = None

@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a line: reasons are short, and the other end is our own.
 MAX_LINE = 1 << 16
+#: Seconds from one sign of life of a process that serves to the next.
+BEAT_INTERVAL = 1.0
+_BEAT = b"\n"
 
 
 class Instruction(msgspec.Struct, frozen=True):
@@ -61,6 +64,13 @@ class Line:
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(Status(not_ready)) + b"\n")
 
+    async def beat(self) -> None:
+        """Gives signs of life for as long as this process' loop turns."""
+        while True:
+            if not self._writer.is_closing():
+                self._writer.write(_BEAT)
+            await asyncio.sleep(BEAT_INTERVAL)
+
     async def ended(self) -> None:
         """Waits until the supervisor is gone."""
         try:
@@ -69,7 +79,13 @@ class Line:
             return
 
 
-async def read_status(reader: asyncio.StreamReader, on_status: Callable[[Status], None]) -> None:
+async def read_status(
+    reader: asyncio.StreamReader, on_status: Callable[[Status], None], on_beat: Callable[[], None]
+) -> None:
     """Hands on what a process says, until its line ends."""
-    while line := await reader.readline():
-        on_status(msgspec.json.decode(line, type=Status))
+    # Half a line is the last word of one that was killed.
+    while (line := await reader.readline()).endswith(b"\n"):
+        if line == _BEAT:
+            on_beat()
+        else:
+            on_status(msgspec.json.decode(line, type=Status))

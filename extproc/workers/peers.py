@@ -8,15 +8,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from extproc.unix_socket import UnixListener
 from scheduler.pool.shared import Event
-
-if TYPE_CHECKING:
-    from extproc.workers.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +29,41 @@ RETRY_AFTER = 0.05
 MAX_WAITING = 64 << 20
 #: Bytes of one message: what is noted of one pod, or what was collected in `LAZY_FLUSH_AFTER`, many times over.
 MAX_FRAME = 64 << 20
+#: Seconds after which a process that was just started waits no more for what the others know.
+CATCH_UP_PATIENCE = 5.0
 #: Seconds between two pieces of what a process that was just started is told: requests come first.
 HISTORY_PAUSE = 0.005
 _LENGTH = 4
+#: The name under which it is said that a process was told all that was known before it came.
+_ALL_TOLD = ""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[tuple[str, list[Any]]])
+
+
+class Incoming(Protocol):
+    """Takes in what one other process tells."""
+
+    def apply(self, event: list[Any], /) -> None: ...
+
+    def end(self) -> None:
+        """The other is gone."""
+
+
+class Shared(Protocol):
+    """Something that all processes know."""
+
+    def other(self) -> Incoming:
+        """What takes in the events of one other process."""
+        ...
+
+    def in_flight(self) -> list[Event]:
+        """What another process has to be told at once when it comes."""
+        ...
+
+    def notes(self) -> Iterator[Event]:
+        """And piece by piece."""
+        ...
 
 
 class Peers:
@@ -52,8 +78,8 @@ class Peers:
     def __init__(self, path: str, others: Mapping[str, str], lazily: Iterable[str] = ()) -> None:
         self._path = path
         self._others = others
-        #: What is shared of each pool, by its name. To be filled before `start`.
-        self.replicas: dict[str, Replica] = {}
+        #: What is shared, by name. To be filled before `start`.
+        self.replicas: dict[str, Shared] = {}
         slow = frozenset(lazily)
         self._channels = [
             channel
@@ -63,19 +89,23 @@ class Peers:
             )
             if channel.names
         ]
+        # Others that were looked for, and those that have told all they knew.
+        self._sought = 0
+        self._heard = 0
+        self._patient_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._incoming: set[_Incoming] = set()
         self._server: asyncio.Server | None = None
         self._listener: UnixListener | None = None
 
-    def teller(self, pool: str) -> Callable[[Event], None]:
-        """What sends the events of a pool."""
+    def teller(self, name: str) -> Callable[[Event], None]:
+        """What sends the events of what is shared under that name."""
         channels = self._channels
 
         def tell(event: Event) -> None:
             for channel in channels:
                 if channel.transports:
-                    channel.add((pool, event))
+                    channel.add((name, event))
 
         return tell
 
@@ -86,9 +116,10 @@ class Peers:
             OSError: the socket cannot be bound.
         """
         loop = asyncio.get_running_loop()
+        self._patient_until = loop.time() + CATCH_UP_PATIENCE
         listener = self._listener = UnixListener(Path(self._path))
         self._server = await loop.create_unix_server(
-            lambda: _Incoming(self.replicas, self._incoming), sock=listener.socket
+            lambda: _Incoming(self.replicas, self._incoming, self._hear), sock=listener.socket
         )
         self._tasks = [
             asyncio.create_task(self._keep(channel, name, self._others[name]))
@@ -107,6 +138,22 @@ class Peers:
         if self._listener is not None:
             self._listener.close()
 
+    def not_ready(self) -> str:
+        """Why this process should not decide yet: others know more. "" where it may."""
+        there = sum(len(channel.transports) for channel in self._channels)
+        caught_up = self._sought == len(self._others) and self._heard >= there
+        if caught_up or asyncio.get_running_loop().time() > self._patient_until:
+            return ""
+        return "what the other processes know is not known here yet"
+
+    async def caught_up(self) -> None:
+        """Waits until this process knows what the others do, or for `CATCH_UP_PATIENCE`."""
+        while self.not_ready():  # noqa: ASYNC110 - also when time is up
+            await asyncio.sleep(HISTORY_PAUSE)
+
+    def _hear(self) -> None:
+        self._heard += 1
+
     def flush(self) -> None:
         """Sends what was told, at once."""
         for channel in self._channels:
@@ -115,19 +162,27 @@ class Peers:
     async def _keep(self, channel: "_Channel", name: str, path: str) -> None:
         """Is connected to one other process whenever that is there."""
         loop = asyncio.get_running_loop()
+        sought = False
         while True:
             try:
                 transport, outgoing = await loop.create_unix_connection(_Outgoing, path)
             except OSError:
+                self._sought += not sought
+                sought = True
                 await asyncio.sleep(RETRY_AFTER)
                 continue
             try:
                 channel.flush()  # what comes from here on is told as it happens, what was before as history
                 history = self._history()
                 channel.transports[name] = transport
+                self._sought += not sought
+                sought = True
                 for events in history:
+                    if outgoing.lost.is_set():
+                        break  # and who comes in its place is not to wait for the rest
                     channel.send(name, _frame(events))
                     await asyncio.sleep(HISTORY_PAUSE)
+                channel.send(name, _frame([(_ALL_TOLD, ())]))
                 await outgoing.lost.wait()
             finally:
                 del channel.transports[name]
@@ -190,7 +245,10 @@ class _Outgoing(asyncio.Protocol):
 class _Incoming(asyncio.Protocol):
     """What one other process tells."""
 
-    def __init__(self, replicas: "Mapping[str, Replica]", every: "set[_Incoming]") -> None:
+    def __init__(
+        self, replicas: Mapping[str, Shared], every: "set[_Incoming]", on_all_told: Callable[[], None]
+    ) -> None:
+        self._on_all_told = on_all_told
         self._others = {pool: replica.other() for pool, replica in replicas.items()}
         self._every = every
         self._transport: asyncio.Transport | None = None
@@ -220,8 +278,12 @@ class _Incoming(asyncio.Protocol):
                     raise ValueError("a message that is too long")  # noqa: TRY301 - as all that is wrong with it
                 if len(buffer) < end:
                     break
-                for pool, event in _decoder.decode(memoryview(buffer)[start + _LENGTH : end]):
-                    others[pool].apply(event)
+                for name, event in _decoder.decode(memoryview(buffer)[start + _LENGTH : end]):
+                    if name == _ALL_TOLD:
+                        self._on_all_told()
+                    elif (other := others.get(name)) is not None:
+                        # Else it is of a pool that only the other has, which read the configuration later.
+                        other.apply(event)
                 start = end
         except Exception:
             # A bug: what is known of the other is wrong from here on. It comes again, and tells all anew.

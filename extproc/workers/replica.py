@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from scheduler.framework import Sharer
 from scheduler.pool.shared import Event, Other, SharedStore
-from scheduler.profile import Profile
+from scheduler.profile import OnFault, Profile, ignore_fault
 from scheduler.types import Undo
 
 #: Events beside those of the store.
-NOTED: Final = "n"  # number, plugin, address, data
+NOTED: Final = "n"  # number or None, plugin, address, data
 UNDONE: Final = "u"  # number
+#: The phase in which plugins share, where they fail in it.
+SHARE: Final = "share"
 #: Notes of another process that can be taken back. Those of requests that fail are, a moment after the pick or at the
 #: end of the request; by then at most so many others were made.
 MAX_UNDO: Final = 16_384
@@ -35,6 +37,7 @@ class Replica:
         self._secret = secret
         self._numbers = count()
         self._plugins: Mapping[str, Any] = {}
+        self._on_fault: OnFault = ignore_fault
         self._store: SharedStore | None = None
 
     def share_store(self, store: SharedStore) -> None:
@@ -44,10 +47,19 @@ class Replica:
     def share_plugins(self, profile: Profile) -> None:
         """The plugins in force from now on."""
         before, self._plugins = self._plugins, profile.plugins
+        self._on_fault = profile.on_fault
         for name, plugin in profile.plugins.items():
             # One that was taken over from the profile before shares already.
             if isinstance(plugin, Sharer) and before.get(name) is not plugin:
-                plugin.share(self._secret, partial(self._note, name))
+                self.guarded(name, plugin.share, self._secret, partial(self._note, name))
+
+    def guarded(self, plugin: str, call: Callable[..., Any], /, *arguments: Any) -> Any:
+        """What a plugin answers; None where it fails, which is nobody else's trouble."""
+        try:
+            return call(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises
+            self._on_fault(plugin, SHARE, error)
+            return None
 
     def _note(self, plugin: str, address: str, data: bytes, /) -> Undo:
         number = next(self._numbers)
@@ -62,8 +74,9 @@ class Replica:
         """And what plugins noted, each within a few milliseconds."""
         for name, plugin in list(self._plugins.items()):
             if isinstance(plugin, Sharer):
-                for address, data in plugin.memory():
-                    yield NOTED, next(self._numbers), name, address, data
+                memory = self.guarded(name, plugin.memory)
+                while memory is not None and (note := self.guarded(name, next, memory, None)) is not None:
+                    yield NOTED, None, name, *note  # nothing of it will be taken back
 
     def other(self) -> "OtherProcess":
         """What takes in the events of one other process."""
@@ -71,9 +84,16 @@ class Replica:
         return OtherProcess(self, self._store)
 
     def told(self, plugin: str, address: str, data: bytes) -> Undo | None:
-        """Another process noted something. None: there is no such plugin here, for a reload that is under way."""
-        sharer = self._plugins.get(plugin)
-        return sharer.told(address, data) if isinstance(sharer, Sharer) else None
+        """Another process noted something.
+
+        None: there is no such plugin here, for a reload that is under way; or no such pod, which left here already and
+        will not leave again, so that what is noted of it would stay for good.
+        """
+        sharer, store = self._plugins.get(plugin), self._store
+        if isinstance(sharer, Sharer) and store is not None and store.has(address):
+            undo: Undo | None = self.guarded(plugin, sharer.told, address, data)
+            return undo
+        return None
 
 
 class OtherProcess:
@@ -82,12 +102,17 @@ class OtherProcess:
     def __init__(self, replica: Replica, store: SharedStore) -> None:
         self._replica = replica
         self._store = Other(store)
-        self._undo: OrderedDict[int, Undo] = OrderedDict()
+        self._undo: OrderedDict[int, tuple[str, Undo]] = OrderedDict()
 
     @property
     def in_flight(self) -> int:
         """Requests of the other that are in flight."""
         return self._store.in_flight
+
+    @property
+    def can_undo(self) -> int:
+        """Notes that are remembered for that."""
+        return len(self._undo)
 
     def apply(self, event: Sequence[Any]) -> None:
         """Does here what was done there.
@@ -99,14 +124,14 @@ class OtherProcess:
         if kind == NOTED:
             _, number, plugin, address, data = event
             undo = self._replica.told(plugin, address, data)
-            if undo is not None:
-                self._undo[number] = undo
+            if undo is not None and number is not None:
+                self._undo[number] = plugin, undo
                 if len(self._undo) > MAX_UNDO:
                     self._undo.popitem(last=False)
         elif kind == UNDONE:
-            undo = self._undo.pop(event[1], None)
-            if undo is not None:
-                undo()
+            noted = self._undo.pop(event[1], None)
+            if noted is not None:
+                self._replica.guarded(*noted)
         else:
             self._store.apply(event)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from extproc.config import GatewayConfig
 from extproc.workers.control import Instruction
+from extproc.workers.entries import Entries
 from extproc.workers.lead import Lead
 from extproc.workers.peers import Peers
 from extproc.workers.place import STANDBY, Place, places
@@ -11,6 +12,9 @@ from extproc.workers.replica import Replica
 from scheduler.pool.shared import SharedStore
 from scheduler.profile import Profile
 from scheduler.types import Pod
+
+#: What Envoy's access log is shared under.
+LOG = "log"
 
 
 class Shared:
@@ -21,16 +25,19 @@ class Shared:
         self.place = place
         self.peers = Peers(place.peer_socket, others, lazily=[STANDBY])
         self.lead = Lead(place.lead_file)
+        self.entries = Entries(self.peers.teller(LOG))
+        self.peers.replicas[LOG] = self.entries
         self._secret = instruction.secret
+        self._pools: dict[str, Replica] = {}
 
     def store(self, pool: str, stale_after: float, on_left: Callable[[Pod], None]) -> SharedStore:
         """The store of a pool."""
-        tell = self.peers.teller(pool)
+        tell = self.peers.teller(f"pool {pool}")
         store = SharedStore(stale_after, on_left, tell)
-        replica = self.peers.replicas[pool] = Replica(tell, self._secret)
+        replica = self._pools[pool] = self.peers.replicas[f"pool {pool}"] = Replica(tell, self._secret)
         replica.share_store(store)
         return store
 
     def plugins(self, pool: str, profile: Profile) -> None:
         """The plugins of a pool, now and after each reload."""
-        self.peers.replicas[pool].share_plugins(profile)
+        self._pools[pool].share_plugins(profile)

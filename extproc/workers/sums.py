@@ -1,12 +1,13 @@
 """Pages of metrics of several processes as one.
 
 Counters and histograms are added up; of a gauge, which says what a process sees, the largest is taken, but where each
-sees its own share. What a process counted before it was started again stays in the sums: a counter that falls would be
-taken for one that began anew, and all of it for new requests.
+sees its own share. What a process counted before it was started again stays in the sums, also while it is away: a
+counter that falls would be taken for one that began anew, and all of it for new requests.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 #: Gauges of which each process has its own part.
@@ -42,13 +43,15 @@ class Sums:
             if last is not None and last[0] != run:
                 self._remember(last[1])
             self._last[name] = run, counted
-        self._forget_pods(families)
+        away = [counted for name, (_, counted) in self._last.items() if name not in pages]
+        self._forget_pods(families, [self._before, *away])
         lines: list[str] = []
         for name, family in families.items():
             lines += family.comments
             samples = family.samples
-            for series, value in self._before.get(name, {}).items():
-                samples[series] = samples.get(series, 0.0) + value
+            for gone in (self._before, *away):
+                for series, value in gone.get(name, {}).items():
+                    samples[series] = samples.get(series, 0.0) + value
             lines += [f"{series} {value!r}" for series, value in samples.items()]
         return "\n".join(lines) + "\n"
 
@@ -58,14 +61,14 @@ class Sums:
             for series, value in samples.items():
                 before[series] = before.get(series, 0.0) + value
 
-    def _forget_pods(self, families: "Mapping[str, _Family]") -> None:
+    def _forget_pods(self, families: "Mapping[str, _Family]", counted: Iterable[Mapping[str, Samples]]) -> None:
         """Series of pods that left must not pile up."""
         if _PODS not in families:
             return
         known = {found[1] for found in map(_POD.search, families[_PODS].samples) if found}
-        for before in self._before.values():
-            for series in [one for one in before if (pod := _POD.search(one)) and pod[1] not in known]:
-                del before[series]
+        for samples in chain.from_iterable(of.values() for of in counted):
+            for series in [one for one in samples if (pod := _POD.search(one)) and pod[1] not in known]:
+                del samples[series]
 
 
 def restarts_page(restarts: Mapping[str, int]) -> str:
@@ -103,7 +106,8 @@ def _read(text: str, families: dict[str, _Family]) -> dict[str, Samples]:
     counted: dict[str, Samples] = {}
     comments: list[str] = []
     name = ""
-    for line in text.splitlines():
+    # Not `splitlines`, which also ends them at characters that a model's name may have.
+    for line in text.rstrip("\n").split("\n"):
         if line.startswith("#"):
             comments.append(line)
             if line.startswith("# TYPE "):

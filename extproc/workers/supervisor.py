@@ -4,13 +4,13 @@ It decides nothing and holds no state that a request needs: what it does beside 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import msgspec
 
@@ -19,8 +19,9 @@ from extproc.config import GatewayConfig
 from extproc.config.surfaces import surfaces
 from extproc.errors import GatewayError
 from extproc.logs import set_up
+from extproc.signals import on_termination
 from extproc.workers.admin import SharedAdmin
-from extproc.workers.control import MAX_LINE, Instruction, Status, read_status
+from extproc.workers.control import BEAT_INTERVAL, MAX_LINE, Instruction, Status, read_status
 from extproc.workers.place import Place, places
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 5.0
 #: A process that ran for so many seconds was well.
 WELL_AFTER = 10.0
+#: Signs of life that a process may owe. Nothing that it does takes so long; one that is stopped, or turns in circles,
+#: may lead, and then no pod is scraped.
+MISSED_BEATS = 10
 #: Exit code of a process that cannot start as it is told to: trying again does not help.
 CANNOT_START = 2
 NOT_STARTED = "not started"
@@ -84,16 +88,8 @@ class Supervisor:
         Raises:
             WorkerError: a process cannot start.
         """
-        loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
-
-        def on_signal(number: signal.Signals) -> None:
-            loop.remove_signal_handler(number)  # the second one finds the default handler again
-            log.info("signal", extra={"signal": number.name})
-            stopped.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, partial(on_signal, number))
+        on_termination(stopped.set)
         try:
             admin = await self._admin.start()
         except OSError as error:
@@ -160,7 +156,13 @@ class _Process:
         was_ready = False
         while not self._stopping.is_set():
             began = loop.time()
-            code, became_ready = await self._once()
+            code: int | None = None
+            became_ready = False
+            try:
+                code, became_ready = await self._once()
+            except OSError as error:
+                # No memory, processes or descriptors left: the others go on.
+                log.error("process not started", extra={"worker": self.place.name, "detail": str(error)})  # noqa: TRY400
             was_ready = was_ready or became_ready
             if self._stopping.is_set():
                 return
@@ -175,13 +177,21 @@ class _Process:
                 continue
 
     async def _once(self) -> tuple[int, bool]:
-        """One run: its exit code, and whether it was ever ready."""
+        """One run: its exit code, and whether it was ever ready.
+
+        Raises:
+            OSError: it cannot be started.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            # A session of its own: what a terminal sends to all is for the supervisor, which ends them in order.
-            process = self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=theirs.fileno(), start_new_session=True
-            )
+            try:
+                # A session of its own: what a terminal sends to all is for the supervisor, which ends them in order.
+                process = self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=theirs.fileno(), start_new_session=True
+                )
+            except BaseException:
+                ours.close()
+                raise
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
         was_ready = False
 
@@ -191,18 +201,36 @@ class _Process:
             self.not_ready = status.not_ready
             self._changed()
 
+        alive = asyncio.Event()
+        watching = asyncio.create_task(self._watch(process, alive))
         try:
             if self._stopping.is_set():
                 process.send_signal(signal.SIGTERM)
             writer.write(self._instruction)
-            await read_status(reader, on_status)
+            await read_status(reader, on_status, alive.set)
             return await process.wait(), was_ready
         except OSError:
             return await process.wait(), was_ready
         finally:
+            watching.cancel()
             self.not_ready = NOT_STARTED
             self._changed()
             writer.close()
+
+    async def _watch(self, process: asyncio.subprocess.Process, alive: asyncio.Event) -> None:
+        """Kills the process when it gives no more signs of life.
+
+        Turns of this loop are counted, not seconds: it may have been stopped itself, and all with it.
+        """
+        await alive.wait()
+        missed = 0
+        while missed < MISSED_BEATS:
+            alive.clear()
+            await asyncio.sleep(BEAT_INTERVAL)
+            missed = 0 if alive.is_set() else missed + 1
+        log.error("process hangs", extra={"worker": self.place.name})
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
     async def stop(self) -> None:
         self._stopping.set()

@@ -77,7 +77,8 @@ class PrefixCache:
         self._tell = tell
 
     def told(self, address: str, data: bytes) -> Undo:
-        return self.index.record(array("Q", data).tolist(), address)
+        # As an array, which is a fifth of a list: what may be taken back keeps it.
+        return self.index.record(array("Q", data), address)
 
     def memory(self) -> Iterator[tuple[str, bytes]]:
         return self.index.newest(MAX_TOLD)

@@ -5,6 +5,7 @@ takes, a process does not know of what another one picked.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +40,11 @@ class SharedStore(PodStore):
         """What another process has to be told of at first: this one's requests in flight."""
         for number, ticket in self._own.items():
             yield TAKEN, number, ticket.pod.address, ticket.tokens
+
+    def has(self, address: str) -> bool:
+        """Whether the pod is in the pool, as far as this process knows."""
+        entry = self._entries.get(address)
+        return entry is not None and entry.row >= 0
 
     # What this process does
 
@@ -81,19 +87,26 @@ class SharedStore(PodStore):
 
     # What another process did
 
-    def taken_elsewhere(self, address: str, tokens: int) -> Ticket | None:
-        """Counts a request of another process. None: the pod is not known here, not yet or no more."""
-        entry = self._entries.get(address)
-        if entry is None:
-            return None
+    def taken_elsewhere(self, address: str, tokens: int) -> Ticket:
+        """Counts a request of another process, also at a pod that is not known here: not yet, or no more."""
+        entry = self._entry_of(Pod(address))
         ticket = Ticket(self, entry.pod, tokens)
         super()._take(ticket, entry)
+        self._look_again(entry)
         return ticket
 
     def given_back_elsewhere(self, ticket: Ticket, *, served: bool) -> None:
         """Counts it no more."""
-        assert ticket.entry is not None  # noqa: S101 - it was taken, and is given back once
-        super()._give_back(ticket, ticket.entry, served=served)
+        entry = ticket.entry
+        assert entry is not None  # noqa: S101 - it was taken, and is given back once
+        super()._give_back(ticket, entry, served=served)
+        self._look_again(entry)
+
+    def _look_again(self, entry: Any) -> None:
+        # Whether a pod in trouble rests depends on whether a request is under way there. Few are: these cost a new
+        # snapshot each.
+        if entry in self._troubled:
+            self._deadline = -inf
 
     def scraped_elsewhere(self, address: str, sample: Sample, now: float) -> None:
         super().observe(address, sample, now)
@@ -131,7 +144,7 @@ class Other:
 
     @property
     def in_flight(self) -> int:
-        """Requests of the other that are in flight, at pods that are known here."""
+        """Requests of the other that are in flight."""
         return len(self._tickets)
 
     def apply(self, event: Sequence[Any]) -> None:
@@ -148,9 +161,7 @@ class Other:
             self._given_back(number, served=True)
 
     def _taken(self, number: int, address: str, tokens: int) -> None:
-        ticket = self._store.taken_elsewhere(address, tokens)
-        if ticket is not None:
-            self._tickets[number] = ticket
+        self._tickets[number] = self._store.taken_elsewhere(address, tokens)
 
     def _given_back(self, number: int, served: bool) -> None:
         ticket = self._tickets.pop(number, None)

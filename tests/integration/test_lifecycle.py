@@ -162,7 +162,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         async with running.client.get(f"http://{running.stack.admin}/readyz") as response:
             assert (response.status, await response.text()) == (503, "draining\n")
         sidecar.signal(signal.SIGTERM)
-        assert await sidecar.wait() == -signal.SIGTERM
+        assert await sidecar.wait() == 128 + signal.SIGTERM
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -119,7 +119,7 @@ async def test_it_stays_up_while_the_sidecar_is_away(tmp_path: Path) -> None:
             await running.stack.sidecar.stop()
             await screen.until(lambda text: "no answer from" in text and "trying again" in text)
             screen.process.send_signal(signal.SIGINT)
-            assert await screen.process.wait() == 0
+            assert await asyncio.wait_for(screen.process.wait(), PATIENCE) == 0
             assert "Traceback" not in screen.text
 
 

@@ -14,6 +14,7 @@ from support.gateway import Gateway, configuration, eventually, gateway
 from support.tokens import AUTH, Signer
 
 from extproc.workers.place import places
+from modelsim.server import Faults
 
 pytestmark = pytest.mark.integration
 
@@ -73,8 +74,8 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
-async def of_each(running: Gateway) -> dict[str, dict[str, int]]:
-    """By process and pod: what it takes for in flight there."""
+async def of_each(running: Gateway, key: str = "in_flight") -> dict[str, dict[str, int]]:
+    """By process and pod: what it takes for in flight there, or another number that it has."""
     found = {}
     for place in places(running.stack.config.transport):
         async with (
@@ -82,7 +83,7 @@ async def of_each(running: Gateway) -> dict[str, dict[str, int]]:
             session.get("http://worker/debug/endpoints") as response,
         ):
             rows = (await response.json())["endpoints"]
-        found[place.name] = {row["address"]: row["in_flight"] for row in rows}
+        found[place.name] = {row["address"]: row[key] for row in rows}
     return found
 
 
@@ -107,6 +108,32 @@ async def test_the_death_of_the_active_process_costs_no_request(tmp_path: Path, 
             await load.more(200)
             await kill(running, "0")
             await load.more(200)
+        await load.stop()
+        assert set(load.statuses) == {200}
+        assert not load.cut
+        await eventually(running.idle)
+
+
+async def test_the_death_of_a_worker_costs_no_request(tmp_path: Path) -> None:
+    """With auth on, no request passes that was not looked at."""
+    signer = Signer()
+    document = "transport: {workers: 2}\n" + AUTH.format(jwks=signer.write(tmp_path))
+    headers = {"authorization": f"Bearer {signer.token()}"}
+    async with gateway(configuration(document, tmp_path)) as running:
+        load = Load(running, headers, stream=True)
+
+        async def well() -> bool:
+            page = await running.stack.envoy_admin("/clusters")
+            flags = [line.rpartition("::")[2] for line in page.splitlines() if line.startswith("sidecar::/")
+                     and "::health_flags::" in line]  # fmt: skip
+            return flags == ["healthy", "healthy"]
+
+        for name in ("0", "1", "0"):
+            await load.more(200)
+            await kill(running, name)
+            # From now on the death of the other is made up for.
+            await eventually(well)
+        await load.more(200)
         await load.stop()
         assert set(load.statuses) == {200}
         assert not load.cut
@@ -162,11 +189,39 @@ async def test_workers_know_of_each_others_prefixes(tmp_path: Path) -> None:
         assert len((await running.stack.debug("/debug/decisions?limit=100"))["decisions"]) == 24
 
 
+@pytest.mark.parametrize("outcomes", ["trailers", "access-log"])
+async def test_every_worker_learns_how_its_requests_ended(tmp_path: Path, outcomes: str) -> None:
+    """Envoy's log goes to one of them."""
+    document = f"transport: {{workers: 3}}\nenvoy: {{outcomes: {outcomes}, retries: 0}}\n"
+    async with gateway(configuration(document, tmp_path)) as running:
+        for number in range(12):
+            assert (await running.chat(f"{number}")).status == 200
+        for replica in running.fleet.replicas:
+            replica.faults = Faults(error_rate=1, status=500)
+        for number in range(12):
+            assert (await running.chat(f"{number}")).status == 500
+
+        async def all_known() -> bool:
+            async with running.client.get(f"http://{running.stack.admin}/metrics") as response:
+                page = await response.text()
+            lines = [line for line in page.splitlines() if line.startswith("infer_gateway_requests_total{")]
+            return sum(float(line.rpartition(" ")[2]) for line in lines) == 24 and 'status="unknown"' not in page
+
+        await eventually(all_known)
+
+
 async def test_the_standby_knows_what_the_active_process_knew(tmp_path: Path) -> None:
     async with several("standby: true", tmp_path) as running:
         pods = {}
         for number in range(6):
             pods[number] = (await running.chat(LONG, system=f"{number} {LONG}")).pod
+
+        async def told() -> bool:
+            # It hears of picks some milliseconds late.
+            served = await of_each(running, "served")
+            return sum(served["standby"].values()) == len(pods)
+
+        await eventually(told)
         for _ in range(2):
             # The first time the standby decides, the second time the process that was started in the place of the dead
             # one: both know it from somebody else.
@@ -184,7 +239,10 @@ async def test_counters_do_not_fall_when_a_process_is_started_again(tmp_path: Pa
             return await running.metric("infer_gateway_requests_total") == 5
 
         await eventually(counted)
-        await kill(running, "0")
+        killing = asyncio.create_task(kill(running, "0"))
+        while not killing.done():
+            assert await running.metric("infer_gateway_requests_total") == 5
+        await killing
         await running.chat()
 
         async def one_more() -> bool:

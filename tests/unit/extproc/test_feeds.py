@@ -137,7 +137,27 @@ async def test_who_does_not_lead_writes_and_scrapes_nothing(tmp_path: Path) -> N
         assert world.endpoints() == {}
         assert world.feeds.not_ready() == ""
         world.feeds.lead()
+        # It is to decide in the place of one that died: no time to get ready first.
+        assert world.feeds.not_ready() == ""
         await until(lambda: list(world.endpoints()) == [ONE.address])
+
+
+async def test_who_leads_before_it_was_ready_waits_for_the_first_scrapes(tmp_path: Path) -> None:
+    async with feeding(tmp_path, "a", leads=False) as world:
+        assert world.feeds.not_ready() == "endpoints are not known yet"
+        world.feeds.lead()
+        world.sources["a"].says(ONE)
+        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        assert world.feeds.not_ready() == "not every pod was asked for its metrics yet"
+        await until(lambda: not world.feeds.not_ready())
+
+
+async def test_who_leads_where_there_is_no_pod_is_ready(tmp_path: Path) -> None:
+    async with feeding(tmp_path, "a", leads=False) as world:
+        world.sources["a"].says()
+        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        world.feeds.lead()
+        assert world.feeds.not_ready() == ""
 
 
 async def test_a_pool_that_is_away_is_not_waited_for_for_ever(tmp_path: Path) -> None:

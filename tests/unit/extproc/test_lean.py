@@ -51,7 +51,7 @@ def with_rest(draw: st.DrawFn, message: ProcessingRequest) -> ProcessingRequest:
         fields = message.metadata_context.filter_metadata["envoy.lb.subset_hint"].fields
         fields["x-gateway-destination-endpoint-subset"].string_value = "10.0.0.1:80," * draw(st.integers(1, 60))
     if draw(st.booleans()):
-        message.protocol_config.request_body_mode = draw(st.integers(0, 5))
+        message.protocol_config.request_body_mode = draw(st.integers(0, 6))  # 6 is none
     if draw(st.booleans()):
         message.attributes[FILTER].fields["source.address"].string_value = "10.0.0.9:1"
     return message
@@ -176,6 +176,16 @@ def test_other_messages_are() -> None:
     message.response_headers.end_of_stream = True
     assert reader().read(message.SerializeToString()) is None
     assert reader().read(b"") is None
+
+
+def test_a_mode_that_is_not_known_counts_where_protobuf_reads_it() -> None:
+    """It ends a stream that begins with it; behind a body nobody looks at it."""
+    unknown = ProcessingRequest()
+    unknown.protocol_config.request_body_mode = 6
+    data = usual_body() + unknown.SerializeToString()
+    assert outcome(wire.decode, data) == outcome(wire._decode_any, data) is not None
+    with pytest.raises(RemoteProtocolError):
+        wire.decode(usual_headers() + unknown.SerializeToString())
 
 
 def test_a_header_of_16_kib_is() -> None:

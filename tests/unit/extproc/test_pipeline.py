@@ -412,3 +412,14 @@ def test_whoever_writes_requests_down_cannot_keep_one_in_flight() -> None:
     with pytest.raises(OSError, match="disk full"):
         exchange.close()
     assert world.in_flight() == [0, 0]
+
+
+def test_a_pipeline_knows_its_own_keys() -> None:
+    first, second = World().pipeline, World().pipeline
+    assert not first.issued(first.next_key()[:-1] + "g")
+    keys = [first.next_key() for _ in range(3)]
+    assert all(map(first.issued, keys))
+    assert not first.issued(f"{(int(keys[-1], 16) + 1) % 2**64:016x}")
+    assert not first.issued(f"{int(keys[0], 16) - 2:016x}")
+    second._keys = second._first_key = 2**64 - 2
+    assert [second.issued(key) for key in (second.next_key(), second.next_key(), "0", "1")] == [True, True, True, False]

@@ -1,5 +1,6 @@
 import gc
 import tracemalloc
+from array import array
 from random import Random
 
 import pytest
@@ -199,6 +200,41 @@ class TestForget:
         of.record(hashes(of, "bbbb"), address(0))
         assert of._slots == 4
         assert blocks(of, "aaaa", fleet(4)) == [0, 0, 0, 0]
+
+
+class TestNewest:
+    def test_it_makes_another_index_forget_in_the_same_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scheduler.prefix.PIECE", 2)
+        of, other = index(), index(max_blocks_per_pod=5)
+        for text in ("eeee", "aaaabbbbcccc", "dddd", "aaaabbbb"):
+            of.record(hashes(of, text), address(0))
+        of.record(hashes(of, "ffff"), address(1))()
+        pieces = list(of.newest(5))
+        assert [(where, len(piece) // 8) for where, piece in pieces] == [(address(0), size) for size in (1, 2, 2)]
+        for where, piece in pieces:
+            other.record(array("Q", piece), where)
+        assert [blocks(other, text, fleet(1))[0] for text in ("aaaabbbbcccc", "dddd", "eeee")] == [3, 1, 1]
+        # Oldest first.
+        other.record(hashes(other, "xxxxyyyy"), address(0))
+        assert [blocks(other, text, fleet(1))[0] for text in ("aaaabbbbcccc", "dddd", "eeee")] == [2, 1, 0]
+
+    def test_what_was_not_touched_in_a_long_time_is_not_looked_at(self) -> None:
+        of = index()
+        of.record(hashes(of, "aaaa"), address(0))
+        for _ in range(2 * TOUCHES_PER_BLOCK):
+            of.record(hashes(of, "bbbb"), address(0))
+        assert [array("Q", piece).tolist() for _, piece in of.newest(2)] == [hashes(of, "bbbb")]
+        both = hashes(of, "bbbb") + hashes(of, "aaaa")
+        assert [array("Q", piece).tolist() for _, piece in of.newest(3)] == [both]
+
+    def test_what_is_told_can_be_taken_back(self) -> None:
+        of, other = index(), index()
+        of.record(hashes(of, "aaaabbbb"), address(0))
+        ((where, piece),) = of.newest(10)
+        undo = other.record(array("Q", piece), where)
+        assert blocks(other, "aaaabbbb", fleet(1)) == [2]
+        undo()
+        assert other.entries == other.hashes_known == 0
 
 
 def test_memory_stays_flat() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import pytest_asyncio
 
 from extproc.workers import peers as module
 from extproc.workers.lead import Lead
-from extproc.workers.peers import Peers
+from extproc.workers.peers import Incoming, Peers
 from extproc.workers.replica import Replica
-from scheduler.pool.shared import SharedStore
+from scheduler.pool.shared import Event, SharedStore
 from scheduler.types import Pod
 
 PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
@@ -94,6 +95,16 @@ async def test_what_is_no_event_ends_the_connection(
     await until(lambda: a.in_flight() == [0, 1, 0])
 
 
+async def test_a_pool_that_only_one_has_does_not_matter(three: list[Process], caplog: pytest.LogCaptureFixture) -> None:
+    """A process that is started again reads the configuration again."""
+    a, b, _ = three
+    await until(lambda: not a.peers.not_ready())
+    a.peers.teller("another pool")(("+", 1, PODS[0].address, 5))
+    a.store.acquire(PODS[0], 5, 0.0)
+    await until(lambda: b.in_flight() == [1, 0, 0])
+    assert not caplog.records
+
+
 async def test_one_that_does_not_listen_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,6 +134,43 @@ async def test_one_that_does_not_listen_is_cut_off(
         server.close()
         for writer in connections:
             writer.transport.abort()
+
+
+class Endless:
+    """Something shared of which there is more to tell than anybody hears."""
+
+    def other(self) -> Incoming:
+        raise NotImplementedError
+
+    def in_flight(self) -> list[Event]:
+        return []
+
+    def notes(self) -> Iterator[Event]:
+        return repeat(("note",))
+
+
+async def test_one_that_ends_while_it_is_told_does_not_hold_up_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HISTORY_PAUSE", 0.0)
+    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
+    connections = 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        await reader.readexactly(100)
+        connections += 1
+        writer.transport.abort()
+
+    server = await asyncio.start_unix_server(hang_up, tmp_path / "b")
+    a = Process(tmp_path, "a", "b")
+    a.peers.replicas["endless"] = Endless()
+    await a.peers.start()
+    try:
+        await until(lambda: connections > 1)
+    finally:
+        await a.peers.stop()
+        server.close()
 
 
 async def test_one_leads(tmp_path: Path) -> None:

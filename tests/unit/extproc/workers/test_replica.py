@@ -1,20 +1,21 @@
 """Two processes that tell each other what they do, without the sockets between them."""
 
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 
 import msgspec
 import pytest
 
 from extproc.workers import replica
-from extproc.workers.replica import OtherProcess, Replica
+from extproc.workers.replica import NOTED, UNDONE, OtherProcess, Replica
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule
 from scheduler.pool.shared import Event, SharedStore
 from scheduler.profile import Profile
 from scheduler.registry import in_tree_registry
-from scheduler.types import Decision, Pod, Prompt, Request
+from scheduler.types import Decision, Pod, Prompt, Request, Undo
 
 PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
 TEXT = "A conversation about routing. " * 20
@@ -98,10 +99,58 @@ def test_what_a_newcomer_is_told() -> None:
     for event in [*a.replica.in_flight(), *a.replica.notes()]:
         at_b.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(event)))
     assert at_b.in_flight == 1
+    assert at_b.can_undo == 0
     assert b.decide().prefix_match == 1
     ticket.release(2.0)
     deliver(a, at_b)
     assert at_b.in_flight == 0
+
+
+def test_nothing_is_noted_of_a_pod_that_left_here() -> None:
+    a, b, at_b = pair()
+    decision = a.decide()
+    b.store.set_pods([pod for pod in PODS if pod is not decision.pod], 1.0)
+    deliver(a, at_b)
+    assert list(b.replica.notes()) == []
+
+
+class Faulty:
+    """Fails in whatever it is asked."""
+
+    def share(self, secret: int, tell: object) -> None:
+        raise RuntimeError("share")
+
+    def told(self, address: str, data: bytes) -> Undo:
+        if data == b"no":
+            raise RuntimeError("told")
+        return partial(self.share, 0, None)
+
+    def memory(self) -> Iterator[tuple[str, bytes]]:
+        yield PODS[0].address, b"yes"
+        raise RuntimeError("memory")
+
+
+class NoMemory(Faulty):
+    def memory(self) -> Iterator[tuple[str, bytes]]:
+        raise RuntimeError("no memory")
+
+
+def test_a_plugin_that_fails_is_nobody_elses_trouble() -> None:
+    faults: list[tuple[str, str, str]] = []
+    a, b, at_b = pair()
+    plugins = {"x": Faulty(), "y": NoMemory(), **b.profile.plugins}
+    b.replica.share_plugins(
+        Profile(plugins=plugins, on_fault=lambda name, phase, error: faults.append((name, phase, str(error))))
+    )
+    assert [(kind, name) for kind, _, name, *_ in b.replica.notes()] == [("n", "x")]
+    for number, data in enumerate((b"no", b"yes")):
+        at_b.apply((NOTED, number, "x", PODS[0].address, data))
+        at_b.apply((UNDONE, number))
+    whats = [("x", "share"), ("y", "share"), ("x", "memory"), ("y", "no memory"), ("x", "told"), ("x", "share")]
+    assert faults == [(name, "share", what) for name, what in whats]
+    a.decide()
+    deliver(a, at_b)
+    assert len(list(b.replica.notes())) == 2
 
 
 def test_the_end_of_a_process() -> None:

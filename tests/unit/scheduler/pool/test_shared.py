@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.pool.shared import FAILED, SUCCEEDED, TAKEN, Event, Other, SharedStore
+from scheduler.pool.shared import FAILED, GIVEN_BACK, SUCCEEDED, TAKEN, Event, Other, SharedStore
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import Ticket
 from scheduler.types import Adapters, Pod
@@ -157,9 +157,40 @@ def test_a_pod_that_is_not_known_here() -> None:
     _, b, at_b, _ = pair()
     at_b.apply((TAKEN, 1, "10.9.9.9:1", 5))
     at_b.apply((FAILED, "10.9.9.9:1", 1.0))
-    at_b.apply(("-", 1, True))
+    assert not b.store.has("10.9.9.9:1")
+    for _ in range(2):
+        at_b.apply((GIVEN_BACK, 1, True))
     assert at_b.in_flight == 0
     assert len(b.rows(1.0)) == 3
+
+
+def test_a_pod_that_is_not_known_here_yet() -> None:
+    """A process that was just started is told of requests before its own discovery has found their pods."""
+    _, b, at_b, _ = pair()
+    new = Pod("10.9.9.9:1", "new")
+    at_b.apply((TAKEN, 1, new.address, 5))
+    b.store.set_pods([*PODS, new], 1.0)
+    row = b.rows(1.0)[3]
+    assert (row["name"], row["ready"], row["in_flight"], row["in_flight_tokens"]) == ("new", True, 1, 5)
+    assert b.store.has(new.address)
+    at_b.apply((GIVEN_BACK, 1, True))
+    assert b.rows(1.0)[3]["in_flight"] == 0
+
+
+def test_one_request_at_a_time_tries_a_pod_that_rested() -> None:
+    a, b, at_b, _ = pair()
+    for _ in range(3):
+        a.store.observe_failure_of_request(PODS[0].address, 1.0)
+    deliver(a, at_b)
+    assert b.store.snapshot(1.0).resting is not None
+    now = 1.0 + b.rows(1.0)[0]["resting_for"]
+    assert b.store.snapshot(now).resting is None
+    ticket = a.store.acquire(PODS[0], 5, now)
+    deliver(a, at_b)
+    assert b.store.snapshot(now).resting is not None
+    ticket.release(now)
+    deliver(a, at_b)
+    assert b.store.snapshot(now).resting is None
 
 
 def test_a_pod_that_left_in_the_meantime() -> None:
