@@ -94,9 +94,13 @@ def forbidden(message: str, *, detail: str) -> Refusal:
 
 
 def model_not_found(model: str) -> Refusal:
-    shown = model if len(model) <= MAX_MODEL_SHOWN else f"{model[: MAX_MODEL_SHOWN - 1]}…"
-    message = f"The model '{shown}' does not exist or you do not have access to it."
+    message = f"The model '{shown(model)}' does not exist or you do not have access to it."
     return Refusal(404, message, code="model_not_found")
+
+
+def shown(model: str) -> str:
+    """A model's name as it may stand in an answer."""
+    return model if len(model) <= MAX_MODEL_SHOWN else f"{model[: MAX_MODEL_SHOWN - 1]}…"
 
 
 def saturated(detail: str) -> Refusal:

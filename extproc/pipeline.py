@@ -18,7 +18,16 @@ from extproc.auth.base import Identity, Pending
 from extproc.auth.jwt import Authenticator
 from extproc.decisions import DecisionLog
 from extproc.ended import Witness
-from extproc.errors import Refusal, body_too_large, forbidden, model_not_found, no_ready_pod, saturated
+from extproc.errors import (
+    Refusal,
+    bad_request,
+    body_too_large,
+    forbidden,
+    model_not_found,
+    no_ready_pod,
+    saturated,
+    shown,
+)
 from extproc.events import Event, RequestHeaders, ResponseHeaders
 from extproc.flight import Flight, take_back
 from extproc.headers import (
@@ -27,6 +36,7 @@ from extproc.headers import (
     CONTENT_LENGTH,
     CONTENT_TYPE,
     DEBUG,
+    DESTINATION,
     METHOD,
     PATH,
     PREFILLER,
@@ -39,7 +49,7 @@ from extproc.mutation import admission, destination, routing, with_length
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.pools import Pool
 from extproc.replies import NO_MUTATION, Mutation, Reply, Tag
-from extproc.rewrite import replace_model
+from extproc.rewrite import names_models, replace_model
 from extproc.routes import Routes, in_order
 from extproc.session import HeadReady, RequestReady, Session
 from scheduler.cycle import schedule
@@ -142,7 +152,7 @@ class Exchange:
     """One ext_proc stream's way through the pipeline."""
 
     __slots__ = (
-        "_admitted", "_closed", "_flight", "_head", "_identity", "_pipeline", "_rewrite_answer", "_session",
+        "_closed", "_flight", "_head", "_identity", "_pipeline", "_rewrite_answer", "_session",
         "_started", "pending",
     )  # fmt: skip
 
@@ -152,7 +162,6 @@ class Exchange:
         self._started = pipeline.clock()
         self._head: RequestHeaders | None = None
         self._identity: Identity | None = None
-        self._admitted = False
         #: None until the request was sent on.
         self._flight: Flight | None = None
         self._closed = False
@@ -215,9 +224,7 @@ class Exchange:
                 return
             self._identity = verdict
             self._pipeline.metrics.authenticated("ok")
-            ready = self._session.proceed(self._admission(verdict))
-        else:
-            ready = self._session.proceed()
+        ready = self._session.proceed(self._admission())
         if ready is not None:
             self._decide(ready)
 
@@ -235,8 +242,11 @@ class Exchange:
         )
         identity = self._identity
         if identity is not None and not identity.may_use(request.model):
-            what = f"the model {request.model!r}" if request.model else "requests that name no model"
+            what = f"the model {shown(request.model)!r}" if request.model else "requests that name no model"
             raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
+        restricted = identity is not None and identity.models is not None
+        if restricted and parsed is not None and names_models(ready.body or b"{}"):
+            raise bad_request("The request body names `model` twice.", code="invalid_value", param="model")
         asked = request.model
         pool, request, decision = _routed(pipeline, request, now)
         body = None
@@ -258,14 +268,19 @@ class Exchange:
             extra = {"request_id": request.id, "model": asked, "pool": pool.name, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
 
-    def _admission(self, identity: Identity) -> Mutation:
-        """What can be said before the decision: all that follows from the token alone."""
-        if self._pipeline.routes is not None or identity.models is not None:
-            # Not everybody may go everywhere: where to is to be known first.
-            return NO_MUTATION
+    def _admission(self) -> Mutation:
+        """What can be said before the decision: all that follows from the headers alone.
+
+        Envoy may never ask again: it does not for a body that is nothing but trailers.
+        """
+        identity, pipeline = self._identity, self._pipeline
         told = self._told()
-        self._admitted = True
-        return admission(told, self._removed(told))
+        removed = self._removed(told)
+        if pipeline.foreign and self._head is not None and self._head.headers.raw(DESTINATION) is not None:
+            removed = (*removed, DESTINATION)
+        # Where not everybody may go everywhere, where to is to be known before anybody is let in.
+        admitted = identity is not None and identity.models is None and pipeline.routes is None
+        return admission(told, removed, admitted) if told or removed or admitted else NO_MUTATION
 
     def _name_as_asked(self, headers: Headers, model: str) -> None:
         names = answer_names(model, headers.get(CONTENT_TYPE), headers.get(CONTENT_ENCODING))
@@ -275,7 +290,7 @@ class Exchange:
     def _mutation(self, pool: Pool, decision: Decision) -> Mutation:
         told: tuple[tuple[str, str], ...] = ()
         removed: tuple[str, ...] = ()
-        if not (self._admitted and self._session.head_answered):
+        if not self._session.head_answered:
             told = self._told()
             removed = self._removed(told)
         if decision.prefill is not None:

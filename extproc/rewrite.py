@@ -9,7 +9,7 @@ from extproc.errors import bad_request
 
 #: Members `model` that one body may have. Of several, some JSON libraries take the first and others the last, so each
 #: is replaced; each costs a pass over the body, and no client means to send more than one.
-MAX_MEMBERS = 8
+MAX_MEMBERS = 4
 
 #: Bytes of the key: its quotes, and five letters that may each be written in six.
 _LONGEST_KEY = 2 + 5 * 6
@@ -46,12 +46,35 @@ def replace_model(body: bytes, model: str) -> bytes:
         pieces.append(body[after:rest])
         rest = start
         end = _key_before(body, start)
-        if body.find(b'"model"', 0, end) < 0 and body.find(b"\\u00", 0, end) < 0:
+        before = _before(body, end)
+        if before is None:
             break
-        # Of several members the last one was found. Without it, and what follows, the one before it is the last.
-        text = body[:end].rstrip(_SPACE).removesuffix(b",") + b"}"
+        text = before
     pieces.append(body[:rest])
     return value.join(reversed(pieces))
+
+
+def names_models(body: bytes) -> bool:
+    """Whether `body` has several top-level members `model`: what one JSON library takes for it, another may not.
+
+    Raises:
+        msgspec.DecodeError: as `replace_model`.
+    """
+    raw = _decode(body).model
+    if raw is _NONE:
+        return False
+    before = _before(body, _key_before(body, position(body, raw)[0]))
+    return before is not None and _decode(before).model is not _NONE
+
+
+def _before(body: bytes, end: int) -> bytes | None:
+    """The object without the member whose key begins at `end`, and what follows it. None: it has no `model`.
+
+    Of several members the decoder finds the last: without it, the one before it is the last.
+    """
+    if body.find(b'"model"', 0, end) < 0 and body.find(b"\\u00", 0, end) < 0:
+        return None
+    return body[:end].rstrip(_SPACE).removesuffix(b",") + b"}"
 
 
 def position(text: bytes, value: msgspec.Raw) -> tuple[int, int]:

@@ -52,6 +52,10 @@ class Envelope(msgspec.Struct):
     stream_options: Any = None
 
 
+#: Characters of a model's name. Longer than any path that is in use as one; names are kept with decisions, in labels of
+#: metrics and in logs, so none may be as long as a body.
+MAX_MODEL = 1024
+
 BodyT = TypeVar("BodyT", bound=Envelope)
 
 #: Bytes. A body is decoded into objects whole: at worst (`{"a":0},` again and again) they take 30 times its size in
@@ -120,7 +124,7 @@ class Parser(Generic[BodyT]):
             raise bad_request("The request body is not valid JSON.", code="invalid_json", detail=str(error)) from error
 
         model = read.model
-        if type(model) is not str or not model or model.isspace():
+        if type(model) is not str or not model or len(model) > MAX_MODEL or model.isspace():
             if model is not None or self._model_required:
                 raise _wrong_model(model)
             model = ""
@@ -180,6 +184,9 @@ def _wrong_model(model: object) -> Refusal:
         message = "The request names no model: `model` is required."
         return bad_request(message, code="missing_required_parameter", param="model")
     if type(model) is str:
+        if len(model) > MAX_MODEL:
+            message = f"`model` must not be longer than {MAX_MODEL} characters."
+            return bad_request(message, code="invalid_value", param="model")
         return bad_request("`model` must not be empty.", code="invalid_value", param="model")
     return _wrong_type("model", "a string", model)
 

@@ -234,7 +234,9 @@ async def test_p7_list_is_of_one_pool(tmp_path: Path, mode: BodyMode) -> None:
         said = await one.ask(mode, headers=carried)
         assert set(said.pods) == set(one.pods.addresses)
         assert set(before.pods) == set(other.pods.addresses)
-        assert said.removed == ["x-gateway-destination-endpoint-subset"]
+        # Where headers are answered before the decision, the old list is taken out with them.
+        first = ["x-gateway-destination-endpoint"] if mode is BodyMode.BUFFERED else []
+        assert said.removed == ["x-gateway-destination-endpoint-subset", *first]
 
 
 # P8-P9

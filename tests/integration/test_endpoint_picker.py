@@ -16,6 +16,8 @@ import pytest_asyncio
 from support.echo import EchoPod, echo_pod
 from support.foreign_envoy import MODES, foreign
 from support.gateway import CHAT, MODEL, PATIENCE, Gateway, configuration, eventually, gateway
+from support.raw_http import http2
+from support.tokens import AUTH, Signer
 
 from extproc.config import GatewayConfig
 from extproc.demo.stack import Stack
@@ -132,6 +134,27 @@ async def test_p1_p5_what_need_not_change_does_not(mode: str, tmp_path: Path) ->
             assert response.status == 413
         (row,) = (await stack.debug("/debug/endpoints"))["endpoints"]
         assert row["served"] == pod.requests == 2
+
+
+async def test_what_clients_may_not_say_goes_no_further_where_the_picker_is_asked_once(tmp_path: Path) -> None:
+    """A request of headers and trailers: in BUFFERED mode its headers are all that Envoy shows."""
+    signer = Signer()
+    auth = AUTH.format(jwks=signer.write(tmp_path)) + "  models: models\n  identityHeaders: {x-user: sub}\n"
+
+    def transform(_: list[EchoPod], bootstrap: str) -> str:
+        return foreign(bootstrap, "BUFFERED", guard=False)
+
+    async with echoes(configuration(DOCUMENT + auth, tmp_path), 1, transform) as ((pod,), stack, _):
+        fields = [
+            (":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "g"),
+            ("authorization", f"Bearer {signer.token(models=['m'])}"), ("x-user", "root"), ("x-mine", "kept"),
+            ("x-prefiller-host-port", "169.254.169.254:80"), ("x-gateway-destination-endpoint", "10.0.0.1:1"),
+        ]  # fmt: skip
+        assert (await http2(stack.address, fields, None, [("x-last", "1")])).status == 200
+        sent = {name for name, _ in fields}
+        assert {name: value for name, value in pod.headers.items() if name in sent} == {
+            "x-user": "tester", "x-mine": "kept",
+        }  # fmt: skip
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:

@@ -25,13 +25,16 @@ MODES = {
 }
 
 
-def foreign(bootstrap: str, mode: str, *, filters: list[Any] | None = None, strip: bool = False) -> str:
+def foreign(
+    bootstrap: str, mode: str, *, filters: list[Any] | None = None, strip: bool = False, guard: bool = True
+) -> str:
     """The bootstrap of a gateway whose ext_proc has that body mode.
 
     Args:
         bootstrap: ours, rendered.
         mode: a key of `MODES`.
         filters: HTTP filters that come before ext_proc.
+        guard: whether our filter stays that lets nothing pass undecided.
         strip: whether headers that clients may not send are taken out, as only our own bootstrap does it.
     """
     document = yaml.safe_load(bootstrap)
@@ -39,6 +42,8 @@ def foreign(bootstrap: str, mode: str, *, filters: list[Any] | None = None, stri
     manager["http_filters"] = [
         one for one in manager["http_filters"] if not one["name"].endswith(("header_mutation", "ai_protocol_manager"))
     ]
+    if not guard:
+        manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("rbac")]
     del manager["access_log"]
     if not strip:
         del manager["early_header_mutation_extensions"]

@@ -264,10 +264,42 @@ def test_without_a_body_all_is_said_at_once() -> None:
 def test_who_may_not_use_every_model_is_not_let_in_before_the_decision() -> None:
     identity = Identity("someone", "issuer", {}, frozenset({"m"}))
     exchange = World(FakeAuthenticator(identity)).pipeline.open()
-    assert exchange.handle(head(authorization="Bearer x")) == [RequestHeadersReply()]
+    said = RequestHeadersReply(admission((), ("authorization",), False))
+    assert exchange.handle(head(authorization="Bearer x")) == [said]
     (reply,) = exchange.handle(body())
     assert isinstance(reply, RequestBodyReply)
-    assert reply.mutation.remove_headers == ("authorization",)
+    assert reply.mutation.destination
+
+
+@pytest.mark.parametrize("models", [None, frozenset({"m"})])
+def test_what_clients_may_not_say_is_taken_out_before_the_decision(models: frozenset[str] | None) -> None:
+    """Behind another Envoy than ours, which asks no second time where trailers are all that follows."""
+    identity = Identity("someone", "issuer", {"sub": "someone"}, models)
+    forged = {"x_user": "root", "x_gone": "1", "x_prefiller_host_port": "a", "x_gateway_destination_endpoint": "b"}
+    gone = {"x-gone", "x-prefiller-host-port", "x-gateway-destination-endpoint"}
+    for authenticator in (FakeAuthenticator(identity), None):
+        world = World(authenticator, {"x-user": "sub", "x-gone": "gone"} if authenticator else {})
+        world.pipeline.foreign = True
+        exchange = world.pipeline.open()
+        (first,) = exchange.handle(head(authorization="Bearer x", **forged))
+        assert isinstance(first, RequestHeadersReply)
+        told = (("x-user", "someone"),) if authenticator else ()
+        removed = gone | {"authorization"} if authenticator else gone - {"x-gone"}
+        assert (first.mutation.set_headers, set(first.mutation.remove_headers)) == (told, removed)
+        assert first.mutation.admitted is (authenticator is not None and models is None)
+        (reply,) = exchange.handle(body())
+        assert isinstance(reply, RequestBodyReply)
+        assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint"}
+        assert reply.mutation.remove_headers == ()
+
+
+def test_a_long_name_is_not_said_back() -> None:
+    exchange = World(FakeAuthenticator(Identity("someone", "issuer", {}, frozenset({"other"})))).pipeline.open()
+    exchange.handle(head())
+    (reply,) = exchange.handle(body(model="\U000e0000" * 1024))
+    assert isinstance(reply, ImmediateReply)
+    assert reply.status == 403
+    assert len(reply.body) < 4096
 
 
 def test_what_plugins_may_look_up() -> None:
@@ -423,3 +455,16 @@ def test_a_pipeline_knows_its_own_keys() -> None:
     assert not first.issued(f"{int(keys[0], 16) - 2:016x}")
     second._keys = second._first_key = 2**64 - 2
     assert [second.issued(key) for key in (second.next_key(), second.next_key(), "0", "1")] == [True, True, True, False]
+
+
+def test_what_is_checked_is_what_any_engine_takes_for_the_model() -> None:
+    """Some JSON libraries take the first of two members, others the last."""
+    identity = Identity("someone", "issuer", {}, frozenset({"m"}))
+    for text, status in ((b'{"model":"secret","model":"m","prompt":"x"}', 400), (b'{"model":"m","prompt":"x"}', None)):
+        exchange = World(FakeAuthenticator(identity)).pipeline.open()
+        exchange.handle(head(path="/v1/completions", authorization="Bearer x"))
+        (reply,) = exchange.handle(RequestBody(text, end_of_stream=True))
+        assert isinstance(reply, RequestBodyReply if status is None else ImmediateReply)
+        if isinstance(reply, ImmediateReply):
+            assert reply.status == status
+        exchange.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import parse
-from extproc.rewrite import MAX_MEMBERS, replace_model
+from extproc.rewrite import MAX_MEMBERS, names_models, replace_model
 
 NEW = 'new "name" \\ é'
 ENCODED = '"new \\"name\\" \\\\ é"'.encode()
@@ -45,6 +45,21 @@ def test_more_members_than_anybody_means_are_refused() -> None:
     with pytest.raises(Refusal) as refused:
         replace_model(body(MAX_MEMBERS + 1), "n")
     assert (refused.value.status, refused.value.param) == (400, "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        (b"{}", False),
+        (b'{"model":"m"}', False),
+        (b'{"x":{"model":"n"},"y":"\\"model\\":","model":"m"}', False),
+        (b'{"x":"\\u00e9","model":"m"}', False),
+        (b'{"model":"n","model":"m"}', True),
+        (b'{"\\u006dodel":"n" , "x":1,"model":"m"}', True),
+    ],
+)
+def test_names_that_are_given_twice_are_seen(text: bytes, several: bool) -> None:
+    assert names_models(text) is several
 
 
 def test_many_members_do_not_take_long() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import Api, ParsedRequest, parse
-from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_VALUES, UNCOUNTED_BODY
+from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_MODEL, MAX_VALUES, UNCOUNTED_BODY
 
 FEW = settings(max_examples=40, deadline=None)  # one for each API
 
@@ -125,6 +125,7 @@ def test_not_an_object(path: str, text: bytes) -> None:
     [
         ("", "`model` must not be empty.", "invalid_value"),
         (" \t\n", "`model` must not be empty.", "invalid_value"),
+        ("m" * (MAX_MODEL + 1), "`model` must not be longer than 1024 characters.", "invalid_value"),
         (3, "`model` must be a string, not a number.", "invalid_type"),
         (0.5, "`model` must be a string, not a number.", "invalid_type"),
         (False, "`model` must be a string, not a boolean.", "invalid_type"),
@@ -136,6 +137,11 @@ def test_not_an_object(path: str, text: bytes) -> None:
 def test_wrong_model(path: str, model: object, message: str, code: str) -> None:
     refusal = refused(path, body(model=model))
     assert (refusal.message, refusal.code, refusal.param) == (message, code, "model")
+
+
+@every_api
+def test_the_longest_model(path: str) -> None:
+    assert parse(path, body(model="é" * MAX_MODEL)).model == "é" * MAX_MODEL
 
 
 @every_api
@@ -264,7 +270,8 @@ def test_such_bodies_are_checked_like_all_others() -> None:
     assert refused(CHAT, b'{"model":"m","messages":' + many).code == "invalid_json"
     parsed = parse(CHAT, b'{"model":"m","stream":true,"stream_options":' + many + b"}")
     assert not parsed.usage_requested
-    long = "m" * (2 * MAX_BARE_VALUE)
+    long = "é" * MAX_MODEL
+    assert len(long.encode()) > MAX_BARE_VALUE
     assert parse(CHAT, b'{"model":"' + long.encode() + b'","messages":' + many + b"}").model == long
 
 
