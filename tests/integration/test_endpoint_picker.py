@@ -53,7 +53,12 @@ def listed(*entries: object) -> list[Any]:
     return [{"name": "envoy.filters.http.set_metadata", "typed_config": config}]
 
 
-DOCUMENT = "transport: {mode: grpcio}\nendpoints: {scrape: {interval: 50ms}}\n"
+#: Pods take turns: what one took longer for, by chance, is not to keep requests away from it.
+DOCUMENT = """
+transport: {mode: grpcio}
+endpoints: {scrape: {interval: 50ms}}
+scheduler: {plugins: {Score: {enabled: [{name: least-request}]}}}
+"""
 
 
 @pytest.fixture(params=MODES)
