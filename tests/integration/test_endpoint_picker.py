@@ -3,6 +3,7 @@
 Clause numbers are those of tests/conformance/test_endpoint_picker_protocol.py.
 """
 
+import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator, Callable
@@ -53,12 +54,7 @@ def listed(*entries: object) -> list[Any]:
     return [{"name": "envoy.filters.http.set_metadata", "typed_config": config}]
 
 
-#: Pods take turns: what one took longer for, by chance, is not to keep requests away from it.
-DOCUMENT = """
-transport: {mode: grpcio}
-endpoints: {scrape: {interval: 50ms}}
-scheduler: {plugins: {Score: {enabled: [{name: least-request}]}}}
-"""
+DOCUMENT = "transport: {mode: grpcio}\nendpoints: {scrape: {interval: 50ms}}\n"
 
 
 @pytest.fixture(params=MODES)
@@ -85,12 +81,14 @@ async def test_p2_to_p4_subset(running: Gateway) -> None:
     for method in ("POST", "GET"):
         for allowed in (["pod-2"], ["pod-1", "pod-3"]):
             subset = ",".join([pods[name] for name in allowed])
-            seen = {(await ask(running, subset, method=method)).pod for _ in range(8)}
-            assert seen == set(allowed)
+            # Together: of those that come one after the other each may go to the pod that is known to be quickest.
+            answers = await asyncio.gather(*[ask(running, subset, method=method) for _ in range(12)])
+            assert {answer.pod for answer in answers} == set(allowed)
         for none in (",", "10.0.0.1:80", "127.0.0.1"):
             answer = await ask(running, none, method=method)
             assert (answer.status, answer.error()) == (503, "no_ready_endpoint")
-        assert {(await ask(running, method=method)).pod for _ in range(12)} == set(pods)
+        answers = await asyncio.gather(*[ask(running, method=method) for _ in range(12)])
+        assert {answer.pod for answer in answers} == set(pods)
     await eventually(running.idle)
 
 
