@@ -215,3 +215,11 @@ def test_links_and_metrics_of_the_operations_page_lead_somewhere() -> None:
     families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in EXPORTED}
     for name in re.findall(r"infer_gateway_\w+", OPERATIONS):
         assert re.sub(r"_(total|bucket)$", "", name) in families, name
+
+
+def test_autoscaling_on_requests_in_flight_names_what_is_exported() -> None:
+    overlay = yaml.safe_load((ROOT / "deploy/kubernetes/in-flight/kustomization.yaml").read_text(encoding="utf-8"))
+    ((added,),) = [yaml.safe_load(patch["patch"]) for patch in overlay["patches"]]
+    assert added["value"]["pods"]["metric"]["name"] in EXPORTED
+    chart = (ROOT / "deploy/helm/infer-gateway/templates/horizontalpodautoscaler.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"metric: {name: (\w+)}", chart)) <= set(EXPORTED)
