@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import yaml
 from support.echo import EchoPod, echo_pod
 from support.foreign_envoy import MODES, foreign
 from support.gateway import CHAT, MODEL, PATIENCE, Gateway, configuration, eventually, gateway
@@ -21,6 +22,7 @@ from support.tokens import AUTH, Signer
 
 from extproc.config import GatewayConfig
 from extproc.demo.stack import Stack
+from extproc.envoy_config import SIDECAR_HEALTH_CHECK
 from modelsim.server import Faults
 
 pytestmark = pytest.mark.integration
@@ -221,6 +223,32 @@ async def test_p8_no_ready_endpoint(mode: str, tmp_path: Path) -> None:
             async with client.request("GET" if body is None else "POST", "/v1/completions", json=body) as response:
                 assert response.status == 503
                 assert (await response.json())["error"]["code"] == "no_ready_endpoint"
+
+
+@pytest.mark.parametrize("service", ["liveness", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor"])
+async def test_p11_a_gateway_sees_by_its_health_whether_a_picker_is_there(
+    mode: str, service: str, tmp_path: Path
+) -> None:
+    def asking(_pods: list[EchoPod], text: str) -> str:
+        document = yaml.safe_load(foreign(text, mode))
+        (picker,) = [one for one in document["static_resources"]["clusters"] if one["name"] == "sidecar"]
+        picker["health_checks"] = [SIDECAR_HEALTH_CHECK | {"grpc_health_check": {"service_name": service}}]
+        return yaml.safe_dump(document)
+
+    async with echoes(configuration(DOCUMENT, tmp_path), 1, asking) as (_, stack, _):
+
+        async def gauge(name: str) -> int:
+            (line,) = (await stack.envoy_admin(f"/stats?filter=^cluster.sidecar.{name}$")).splitlines()
+            return int(line.rpartition(" ")[2])
+
+        async def seen(successes: int, healthy: int) -> bool:
+            return await gauge("health_check.success") >= successes and await gauge("membership_healthy") == healthy
+
+        await eventually(partial(seen, 2, 1))
+        assert await gauge("health_check.failure") == 0
+        assert stack.sidecar is not None
+        await stack.sidecar.stop()
+        await eventually(partial(seen, 2, 0))
 
 
 async def test_p12_without_its_picker_a_pool_that_fails_closed_refuses(running: Gateway) -> None:

@@ -13,7 +13,7 @@ from extproc.ledger import Ledger
 from extproc.metrics import Metrics
 from extproc.pipeline import Exchange, Pipeline
 from extproc.pools import Pool
-from extproc.replies import Mutation, RequestBodyReply
+from extproc.replies import Mutation, RequestBodyReply, RequestHeadersReply
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.disaggregation import Disaggregation
@@ -55,7 +55,10 @@ class World:
         items = [(":method", b"POST"), (":path", b"/v1/completions"), ("content-type", b"application/json")]
         items += [(name.replace("_", "-"), value.encode()) for name, value in headers.items()]
         exchange = self.pipeline.open()
-        exchange.handle(RequestHeaders(Headers(items), config=ProtocolConfig(BodyMode.BUFFERED)))
+        (first,) = exchange.handle(RequestHeaders(Headers(items), config=ProtocolConfig(BodyMode.BUFFERED)))
+        assert isinstance(first, RequestHeadersReply)
+        #: What was said to the headers of the last request.
+        self.first = first.mutation
         body = msgspec.json.encode({"model": "m", "prompt": prompt, "stream": True})
         (reply,) = exchange.handle(RequestBody(body, end_of_stream=True))
         assert isinstance(reply, RequestBodyReply)
@@ -136,9 +139,23 @@ def test_a_failure_takes_back_what_was_noted_of_both() -> None:
 
 
 @pytest.mark.parametrize("prompt", [LONG, "Hi"])
-def test_behind_another_gateway_a_clients_own_word_is_replaced_or_removed(prompt: str) -> None:
-    _, mutation = World(foreign=True).send(prompt, x_prefiller_host_port="169.254.169.254:80", x_llm_d_a="1")
+def test_behind_another_gateway_a_clients_own_word_is_removed_and_ours_set(prompt: str) -> None:
+    world = World(foreign=True)
+    _, mutation = world.send(prompt, x_prefiller_host_port="169.254.169.254:80", x_llm_d_a="1")
+    # With the answer to the headers: nothing may come after them.
+    assert set(world.first.remove_headers) == {"x-prefiller-host-port", "x-llm-d-a"}
     told = dict(mutation.set_headers).get("x-prefiller-host-port")
     assert told == (PREFILL if prompt == LONG else None)
-    assert ("x-prefiller-host-port" in mutation.remove_headers) is (prompt != LONG)
-    assert "x-llm-d-a" in mutation.remove_headers
+    assert mutation.remove_headers == ()
+
+
+@pytest.mark.parametrize("prompt", [LONG, "Hi"])
+def test_where_all_is_said_at_once_what_is_set_is_not_removed(prompt: str) -> None:
+    exchange = World(foreign=True).pipeline.open()
+    items = [(":method", b"POST"), (":path", b"/v1/completions"), ("x-prefiller-host-port", b"169.254.169.254:80")]
+    assert not exchange.handle(RequestHeaders(Headers(items), config=ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED)))
+    body = msgspec.json.encode({"model": "m", "prompt": prompt})
+    reply = exchange.handle(RequestBody(body, end_of_stream=True))[0]
+    assert isinstance(reply, RequestHeadersReply)
+    assert dict(reply.mutation.set_headers).get("x-prefiller-host-port") == (PREFILL if prompt == LONG else None)
+    assert ("x-prefiller-host-port" in reply.mutation.remove_headers) is (prompt != LONG)
