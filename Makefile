@@ -76,7 +76,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
-	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire.py \
+	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire/*.py \
 	extproc/lean.py extproc/routes.py extproc/rewrite.py extproc/answer_names.py \
 	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/summary.py extproc/top/frame.py \
 	extproc/top/show.py extproc/parsers/*.py extproc/usage/*.py \

@@ -1,7 +1,7 @@
 """The three messages that every request comes in, read byte by byte: protobuf's objects take half as long again.
 
 Only what Envoy 1.40 writes is known here, in the order in which it writes it, and answered with None is whatever is not
-quite like that: `extproc/wire.py` has protobuf read it then. So this never judges a message, and what it reads must be
+quite like that: `extproc/wire` has protobuf read it then. So this never judges a message, and what it reads must be
 what protobuf reads (a property test holds it to that).
 """
 

@@ -11,7 +11,9 @@ from extproc import lean, wire
 from extproc._pb import ProcessingRequest, TokenUsage
 from extproc.errors import RemoteProtocolError
 from extproc.events import Event, RequestBody, RequestHeaders, ResponseTrailers
+from extproc.headers import Headers
 from extproc.lean import MAX_KEPT, MAX_KEPT_FIELD, MAX_KEPT_FIELDS, MAX_KEPT_SIZE
+from extproc.wire import decoding
 
 DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
@@ -86,7 +88,7 @@ MESSAGES = (request_headers() | request_body() | response_trailers()).map(lambda
 
 def told(event: Event) -> tuple[type, list[Any]]:
     values = [getattr(event, name) for name in event.__struct_fields__]
-    return type(event), [list(value) if isinstance(value, wire.Headers) else value for value in values]
+    return type(event), [list(value) if isinstance(value, Headers) else value for value in values]
 
 
 def outcome(decode: Callable[[bytes], Event], data: bytes) -> object:
@@ -99,7 +101,7 @@ def outcome(decode: Callable[[bytes], Event], data: bytes) -> object:
 @settings(max_examples=500, deadline=None)
 @given(MESSAGES)
 def test_whole_messages(data: bytes) -> None:
-    assert outcome(wire.decode, data) == outcome(wire._decode_any, data)
+    assert outcome(wire.decode, data) == outcome(decoding._decode_any, data)
 
 
 @settings(max_examples=1500, deadline=None)
@@ -121,7 +123,7 @@ def test_damaged_messages(data: bytes, draws: st.DataObject) -> None:
             damaged += damaged[at:]
         if not damaged:
             return
-    assert outcome(wire.decode, bytes(damaged)) == outcome(wire._decode_any, bytes(damaged))
+    assert outcome(wire.decode, bytes(damaged)) == outcome(decoding._decode_any, bytes(damaged))
 
 
 def usual_headers(*fields: tuple[str, bytes]) -> bytes:
@@ -152,7 +154,7 @@ def usual_trailers(code: int = 200) -> bytes:
 
 
 def reader() -> lean.Reader:
-    return lean.Reader(rest=wire._rest, attributes=wire._attributes_alone, usage=wire._usage_alone)
+    return lean.Reader(rest=decoding._rest, attributes=decoding._attributes_alone, usage=decoding._usage_alone)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_the_usual_messages_are_not_left_to_protobuf(data: bytes, kind: type) ->
     event = reader().read(data)
     assert event is not None
     assert type(event) is kind
-    assert told(event) == told(wire._decode_any(data))
+    assert told(event) == told(decoding._decode_any(data))
 
 
 def test_other_messages_are() -> None:
@@ -183,7 +185,7 @@ def test_a_mode_that_is_not_known_counts_where_protobuf_reads_it() -> None:
     unknown = ProcessingRequest()
     unknown.protocol_config.request_body_mode = 6
     data = usual_body() + unknown.SerializeToString()
-    assert outcome(wire.decode, data) == outcome(wire._decode_any, data) is not None
+    assert outcome(wire.decode, data) == outcome(decoding._decode_any, data) is not None
     with pytest.raises(RemoteProtocolError):
         wire.decode(usual_headers() + unknown.SerializeToString())
 
@@ -191,14 +193,14 @@ def test_a_mode_that_is_not_known_counts_where_protobuf_reads_it() -> None:
 def test_a_header_of_16_kib_is() -> None:
     data = usual_headers(("cookie", b"x" * (16 << 10)))
     assert reader().read(data) is None
-    assert outcome(wire.decode, data) == outcome(wire._decode_any, data)
+    assert outcome(wire.decode, data) == outcome(decoding._decode_any, data)
 
 
 def test_usage_that_is_none_is_refused_as_by_protobuf() -> None:
     good = usual_trailers()
     for bad in (good.replace(b"\x0a\x2ftype", b"\x0a\x2fty\xffe"), good.replace(b"TokenUsage", b"TokenUsag\xff")):
         assert bad != good
-        for decode in (wire.decode, wire._decode_any):
+        for decode in (wire.decode, decoding._decode_any):
             with pytest.raises(RemoteProtocolError):
                 decode(bad)
 
@@ -219,7 +221,7 @@ def test_odd_parts_of_the_end_are_left_to_protobuf(old: bytes, new: bytes) -> No
     bad = good.replace(old, new)
     assert bad != good
     assert reader().read(bad) is None
-    assert outcome(wire.decode, bad) == outcome(wire._decode_any, bad)
+    assert outcome(wire.decode, bad) == outcome(decoding._decode_any, bad)
 
 
 def test_a_length_of_six_bytes_is_left_to_protobuf() -> None:
@@ -235,7 +237,7 @@ def test_what_is_kept_is_bounded_and_stays_right() -> None:
         )
         event = lean_reader.read(data)
         assert event is not None
-        assert told(event) == told(wire._decode_any(data))
+        assert told(event) == told(decoding._decode_any(data))
     assert 0 < len(lean_reader._fields) < 20
     assert {name for name, _ in lean_reader._fields.values()} == {"accept"}
     for number in range(MAX_KEPT + 10):

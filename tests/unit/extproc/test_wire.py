@@ -44,6 +44,7 @@ from extproc.replies import (
     ResponseTrailersReply,
     Tag,
 )
+from extproc.wire import encoding
 
 SUBSET = "x-gateway-destination-endpoint-subset"
 SERVED = "x-gateway-destination-endpoint-served"
@@ -451,8 +452,8 @@ def test_each_part_of_a_mutation_alone(kind, field):
 
 
 def test_kept_replies_are_bounded(monkeypatch):
-    monkeypatch.setattr(wire, "MAX_CACHED_REPLIES", 3)
-    kept = wire._Replies(lambda message: message.request_body)
+    monkeypatch.setattr(encoding, "MAX_CACHED_REPLIES", 3)
+    kept = encoding._Replies(lambda message: message.request_body)
     for number in range(10):
         mutation = Mutation(destination=str(number))
         assert kept[mutation] == wire.encode(RequestBodyReply(mutation))
@@ -461,8 +462,8 @@ def test_kept_replies_are_bounded(monkeypatch):
 
 
 def test_large_replies_are_not_kept():
-    kept = wire._Replies(lambda message: message.request_body)
-    mutation = Mutation(set_headers=(("x", "y" * wire.MAX_CACHED_REPLY),))
+    kept = encoding._Replies(lambda message: message.request_body)
+    mutation = Mutation(set_headers=(("x", "y" * encoding.MAX_CACHED_REPLY),))
     assert kept[mutation] == kept[mutation] == wire.encode(RequestBodyReply(mutation))
     assert len(kept) == 0
 

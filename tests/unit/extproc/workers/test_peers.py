@@ -140,7 +140,7 @@ class Endless:
     """Something shared of which there is more to tell than anybody hears."""
 
     def other(self) -> Incoming:
-        raise NotImplementedError
+        raise AssertionError("nobody tells it anything")
 
     def in_flight(self) -> list[Event]:
         return []

@@ -1,0 +1,227 @@
+"""From serialized ext_proc messages to events: field by field, no dictionaries, no reflection."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from extproc import events, lean
+from extproc._pb import (
+    DecodeError,
+    HeaderMap,
+    Metadata,
+    ProcessingRequest,
+    Struct,
+    TokenUsage,
+    Value,
+)
+from extproc.errors import RemoteProtocolError
+from extproc.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
+from extproc.headers import (
+    DESTINATION_NAMESPACE,
+    SERVED,
+    SUBSET,
+    SUBSET_NAMESPACE,
+    Headers,
+)
+
+#: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
+ATTRIBUTES = "envoy.filters.http.ext_proc"
+#: Typed metadata that Envoy's AI filters write, and the type in it.
+USAGE_NAMESPACE = "envoy.ai.token_usage"
+USAGE_TYPE = "envoy.data.ai.v3.TokenUsage"
+
+#: Two modes of six values and a flag.
+MAX_CACHED_CONFIGS = 6 * 6 * 2
+
+
+def decode(data: bytes) -> Event:
+    """The event in a serialized `ProcessingRequest`.
+
+    Raises:
+        RemoteProtocolError: the bytes are no such message, or hold no event or a body mode that is known here.
+    """
+    usual = _lean.read(data)
+    return _decode_any(data) if usual is None else usual
+
+
+def _decode_any(data: bytes) -> Event:
+    try:
+        message = ProcessingRequest.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError("not a ProcessingRequest") from error
+    kind = message.WhichOneof("request")
+    if kind is None:
+        raise RemoteProtocolError("a ProcessingRequest without a request or response part")
+    return _DECODERS[kind](message)
+
+
+def _request_headers(message: ProcessingRequest) -> Event:
+    part = message.request_headers
+    return events.RequestHeaders(
+        _headers(part.headers),
+        part.end_of_stream,
+        _subset(message) if message.HasField("metadata_context") else None,
+        _config(message) if message.HasField("protocol_config") else None,
+        _attributes(message),
+    )
+
+
+def _request_body(message: ProcessingRequest) -> Event:
+    part = message.request_body
+    subset = _subset(message) if message.HasField("metadata_context") else None
+    return events.RequestBody(part.body, part.end_of_stream, subset)
+
+
+def _request_trailers(message: ProcessingRequest) -> Event:
+    return events.RequestTrailers(_headers(message.request_trailers.trailers))
+
+
+def _response_headers(message: ProcessingRequest) -> Event:
+    part = message.response_headers
+    return events.ResponseHeaders(_headers(part.headers), part.end_of_stream, _served(message), _attributes(message))
+
+
+def _response_body(message: ProcessingRequest) -> Event:
+    part = message.response_body
+    return events.ResponseBody(part.body, part.end_of_stream)
+
+
+def _response_trailers(message: ProcessingRequest) -> Event:
+    headers = _headers(message.response_trailers.trailers)
+    return events.ResponseTrailers(headers, _served(message), _usage(message), _attributes(message))
+
+
+_DECODERS: Mapping[str, Callable[[ProcessingRequest], Event]] = {
+    "request_headers": _request_headers,
+    "request_body": _request_body,
+    "request_trailers": _request_trailers,
+    "response_headers": _response_headers,
+    "response_body": _response_body,
+    "response_trailers": _response_trailers,
+}
+
+
+def _headers(part: HeaderMap) -> Headers:
+    # base.proto: a header has `value` or `raw_value`. Envoy fills the latter since 1.27, unless told not to.
+    return Headers([(header.key, header.raw_value or header.value.encode()) for header in part.headers])
+
+
+def _config(message: ProcessingRequest) -> ProtocolConfig:
+    config = message.protocol_config
+    return _protocol_config(
+        config.request_body_mode, config.response_body_mode, config.send_body_without_waiting_for_header_response
+    )
+
+
+@lru_cache(maxsize=MAX_CACHED_CONFIGS)
+def _protocol_config(request_body_mode: int, response_body_mode: int, without_waiting: bool) -> ProtocolConfig:
+    try:
+        return ProtocolConfig(BodyMode(request_body_mode), BodyMode(response_body_mode), without_waiting)
+    except ValueError as error:
+        raise RemoteProtocolError(f"unknown body mode {request_body_mode} or {response_body_mode}") from error
+
+
+def _metadata(message: ProcessingRequest, namespace: str, key: str) -> Value | None:
+    struct = message.metadata_context.filter_metadata.get(namespace)
+    return None if struct is None else struct.fields.get(key)
+
+
+def _subset(message: ProcessingRequest) -> tuple[str, ...] | None:
+    """The endpoints that are allowed. What is given but names none allows none (protocol 004: 503)."""
+    value = _metadata(message, SUBSET_NAMESPACE, SUBSET)
+    if value is None:
+        return None
+    if value.WhichOneof("kind") == "list_value":
+        entries = [entry.string_value for entry in value.list_value.values]
+    else:
+        entries = value.string_value.split(",")
+    return tuple([address for entry in entries if (address := entry.strip())])
+
+
+def _served(message: ProcessingRequest) -> str:
+    if not message.HasField("metadata_context"):
+        return ""
+    value = _metadata(message, DESTINATION_NAMESPACE, SERVED)
+    return "" if value is None else value.string_value
+
+
+def _usage(message: ProcessingRequest) -> events.TokenUsage | None:
+    return _counts(message.metadata_context) if message.HasField("metadata_context") else None
+
+
+def _counts(metadata: Metadata) -> events.TokenUsage | None:
+    packed = metadata.typed_filter_metadata.get(USAGE_NAMESPACE)
+    if packed is None or packed.type_url.rpartition("/")[2] != USAGE_TYPE:
+        return None
+    try:
+        usage = TokenUsage.FromString(packed.value)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"not a {USAGE_TYPE}") from error
+    details = usage.input_token_details
+    return events.TokenUsage(
+        prompt=usage.input_tokens.value if usage.HasField("input_tokens") else None,
+        cached=details.cached_tokens.value if details.HasField("cached_tokens") else None,
+        completion=usage.output_tokens.value if usage.HasField("output_tokens") else None,
+    )
+
+
+def _attributes(message: ProcessingRequest) -> Mapping[str, object]:
+    struct = message.attributes.get(ATTRIBUTES)
+    return NO_ATTRIBUTES if struct is None else _struct(struct)
+
+
+def _struct(struct: Struct) -> dict[str, object]:
+    return {name: _python(value) for name, value in struct.fields.items()}
+
+
+def _python(value: Value) -> object:
+    # The depth is bounded: the parser has refused messages that are nested more than 100 deep.
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return _struct(value.struct_value)
+        case "list_value":
+            return [_python(entry) for entry in value.list_value.values]
+        case _:
+            return None
+
+
+# The parts that the lean reader keeps
+
+
+def _parsed(data: bytes) -> ProcessingRequest | None:
+    try:
+        return ProcessingRequest.FromString(data)
+    except DecodeError:
+        return None
+
+
+def _rest(data: bytes) -> lean.Rest | None:
+    message = _parsed(data)
+    if message is None or message.WhichOneof("request") is not None:
+        return None
+    try:
+        config = _config(message) if message.HasField("protocol_config") else None
+    except RemoteProtocolError:
+        # Which messages are refused for it is not for here to say.
+        return None
+    return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config, _attributes(message))
+
+
+def _attributes_alone(data: bytes) -> Mapping[str, object] | None:
+    message = _parsed(data)
+    return None if message is None else _attributes(message)
+
+
+def _usage_alone(data: bytes) -> events.TokenUsage | None:
+    try:
+        return _counts(Metadata.FromString(data))
+    except DecodeError as error:
+        raise RemoteProtocolError("not a ProcessingRequest") from error
+
+
+_lean = lean.Reader(rest=_rest, attributes=_attributes_alone, usage=_usage_alone)

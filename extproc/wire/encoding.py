@@ -1,0 +1,251 @@
+"""From replies to serialized ext_proc messages.
+
+An answer that says "go on" is a constant, and one that sends a request to a pod is kept, since the same few lists of
+pods come again and again.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from extproc import replies
+from extproc._pb import (
+    BodyResponse,
+    HeaderAppendAction,
+    HeaderMutation,
+    HeaderSendMode,
+    HeadersResponse,
+    ProcessingResponse,
+)
+from extproc.errors import LocalProtocolError
+from extproc.events import BodyMode
+from extproc.headers import (
+    ADMITTED,
+    DESTINATION,
+    DESTINATION_NAMESPACE,
+    EXPLANATION,
+    KEY,
+    OWN_NAMESPACE,
+    POOL,
+    TOLD,
+)
+from extproc.replies import Mutation, Reply, Tag
+from extproc.wire.decoding import MAX_CACHED_CONFIGS
+
+#: Replies that are kept for each phase, and the largest that is, in bytes: 4 MiB of them at most, besides their keys. A
+#: list of five pods with a few headers takes about 300 bytes.
+MAX_CACHED_REPLIES = 4096
+MAX_CACHED_REPLY = 1024
+#: Sets of trailers to take out that are kept. There is one, unless a model server uses the gateway's prefix itself.
+MAX_CACHED_TRAILERS = 16
+#: Characters of a request's key in the access log.
+KEY_LENGTH = 16
+
+
+def encode(reply: Reply) -> bytes:
+    """The reply as a serialized `ProcessingResponse`. Header values are sent as UTF-8.
+
+    Raises:
+        LocalProtocolError: the reply holds what no message can: a lone surrogate, or a status outside of 32 bits.
+    """
+    try:
+        return _ENCODERS[type(reply)](reply)
+    except ValueError as error:
+        raise LocalProtocolError(f"{type(reply).__name__} cannot be sent: {error}") from error
+
+
+_OVERWRITE = HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def _change_headers(
+    target: HeaderMutation, set_headers: tuple[tuple[str, str], ...], remove_headers: tuple[str, ...]
+) -> None:
+    for name, value in set_headers:
+        option = target.set_headers.add()
+        option.append_action = _OVERWRITE
+        header = option.header
+        header.key = name
+        header.raw_value = value.encode()
+    target.remove_headers.extend(remove_headers)
+
+
+def _set_destination(message: ProcessingResponse, destination: str, pool: str = "") -> None:
+    fields = message.dynamic_metadata.fields[DESTINATION_NAMESPACE].struct_value.fields
+    fields[DESTINATION].string_value = destination
+    if pool:
+        fields[POOL].string_value = pool
+
+
+def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, mutation: Mutation) -> None:
+    part.SetInParent()
+    if mutation.set_headers or mutation.remove_headers:
+        _change_headers(part.response.header_mutation, mutation.set_headers, mutation.remove_headers)
+    if mutation.clear_route_cache:
+        part.response.clear_route_cache = True
+    if mutation.destination:
+        _set_destination(message, mutation.destination, mutation.pool)
+    if mutation.admitted:
+        message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[ADMITTED].bool_value = True
+
+
+class _Replies(dict[Mutation, bytes]):
+    """The serialized replies of one phase that only change headers and metadata: `replies[mutation]`."""
+
+    def __init__(self, part: Callable[[ProcessingResponse], HeadersResponse | BodyResponse]) -> None:
+        super().__init__()
+        self._part = part
+
+    def __missing__(self, mutation: Mutation) -> bytes:
+        message = ProcessingResponse()
+        _mutate(message, self._part(message), mutation)
+        reply = message.SerializeToString()
+        if len(reply) <= MAX_CACHED_REPLY:
+            if len(self) >= MAX_CACHED_REPLIES:
+                # Built again in microseconds: keeping them in order of use would cost more at every hit.
+                self.clear()
+            self[mutation] = reply
+        return reply
+
+
+_request_headers_replies = _Replies(lambda message: message.request_headers)
+_request_body_replies = _Replies(lambda message: message.request_body)
+_response_headers_replies = _Replies(lambda message: message.response_headers)
+
+
+def _tagged(reply: bytes, tag: Tag | None) -> bytes:
+    """A serialized reply with what belongs to this one request in its dynamic metadata.
+
+    Protobuf merges a message field that comes twice, so the part that differs for each request is put behind the one
+    that is kept.
+    """
+    if tag is None:
+        return reply
+    if not tag.explanation:
+        return reply + _KEY_BEFORE + tag.key.encode()
+    message = ProcessingResponse()
+    own = message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields
+    own[KEY].string_value = tag.key
+    own[EXPLANATION].string_value = tag.explanation
+    return reply + message.SerializeToString()
+
+
+def _request_headers_reply(reply: replies.RequestHeadersReply) -> bytes:
+    return _tagged(_request_headers_replies[reply.mutation], reply.tag)
+
+
+def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
+    if reply.body is None:
+        return _tagged(_request_body_replies[reply.mutation], reply.tag)
+    message = ProcessingResponse()
+    part = message.request_body
+    _mutate(message, part, reply.mutation)
+    _replace_body(part, reply.body)
+    return _tagged(message.SerializeToString(), reply.tag)
+
+
+def _replace_body(part: BodyResponse, body: bytes) -> None:
+    if body:
+        part.response.body_mutation.body = body
+    else:
+        part.response.body_mutation.clear_body = True
+
+
+def _request_body_chunk(reply: replies.RequestBodyChunk) -> bytes:
+    message = ProcessingResponse()
+    _stream(message.request_body, bytes(reply.body), reply.end_of_stream)
+    return message.SerializeToString()
+
+
+def _response_body_chunk(reply: replies.ResponseBodyChunk) -> bytes:
+    message = ProcessingResponse()
+    _stream(message.response_body, reply.body, reply.end_of_stream)
+    return message.SerializeToString()
+
+
+def _stream(part: BodyResponse, body: bytes, end_of_stream: bool) -> None:
+    chunk = part.response.body_mutation.streamed_response
+    # An assignment makes the chunk present, also where it is empty and not the last.
+    chunk.body = body
+    chunk.end_of_stream = end_of_stream
+
+
+def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
+    message = ProcessingResponse()
+    message.request_trailers.SetInParent()
+    if reply.destination:
+        _set_destination(message, reply.destination)
+    return _tagged(message.SerializeToString(), reply.tag)
+
+
+def _response_headers_reply(reply: replies.ResponseHeadersReply) -> bytes:
+    kept = _response_headers_replies[reply.mutation]
+    return kept if reply.mode is None else kept + _mode_override(reply.mode)
+
+
+@lru_cache(maxsize=MAX_CACHED_CONFIGS)
+def _mode_override(mode: replies.ModeOverride) -> bytes:
+    message = ProcessingResponse()
+    part = message.mode_override
+    part.request_header_mode = part.response_header_mode = part.response_trailer_mode = HeaderSendMode.SEND
+    part.request_body_mode = mode.request_body_mode.value
+    part.response_body_mode = mode.response_body_mode.value
+    # Full duplex is not to be had without.
+    duplex = mode.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED
+    part.request_trailer_mode = HeaderSendMode.SEND if duplex else HeaderSendMode.SKIP
+    return message.SerializeToString()
+
+
+def _response_body_reply(reply: replies.ResponseBodyReply) -> bytes:
+    if reply.body is None:
+        return _RESPONSE_BODY_GOES_ON
+    message = ProcessingResponse()
+    _replace_body(message.response_body, reply.body)
+    return message.SerializeToString()
+
+
+def _response_trailers_reply(reply: replies.ResponseTrailersReply) -> bytes:
+    return _without_trailers(reply.remove_headers)
+
+
+@lru_cache(maxsize=MAX_CACHED_TRAILERS)
+def _without_trailers(names: tuple[str, ...]) -> bytes:
+    message = ProcessingResponse()
+    message.response_trailers.SetInParent()
+    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[TOLD].bool_value = True
+    if names:
+        message.response_trailers.header_mutation.remove_headers.extend(names)
+    return message.SerializeToString()
+
+
+def _immediate_reply(reply: replies.ImmediateReply) -> bytes:
+    message = ProcessingResponse()
+    answer = message.immediate_response
+    answer.status.code = reply.status
+    _change_headers(answer.headers, reply.headers, ())
+    answer.body = reply.body
+    answer.details = reply.details
+    return message.SerializeToString()
+
+
+def _key_before() -> bytes:
+    message = ProcessingResponse()
+    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[KEY].string_value = "0" * KEY_LENGTH
+    return message.SerializeToString()[:-KEY_LENGTH]
+
+
+#: What comes before a key: its length is part of it, so all keys have one length.
+_KEY_BEFORE = _key_before()
+
+_RESPONSE_BODY_GOES_ON = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
+
+_ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
+    replies.RequestHeadersReply: _request_headers_reply,
+    replies.RequestBodyReply: _request_body_reply,
+    replies.RequestBodyChunk: _request_body_chunk,
+    replies.RequestTrailersReply: _request_trailers_reply,
+    replies.ResponseHeadersReply: _response_headers_reply,
+    replies.ResponseBodyReply: _response_body_reply,
+    replies.ResponseBodyChunk: _response_body_chunk,
+    replies.ResponseTrailersReply: _response_trailers_reply,
+    replies.ImmediateReply: _immediate_reply,
+}

@@ -1,0 +1,62 @@
+"""From serialized entries of Envoy's access log to events."""
+
+from extproc import events
+from extproc._pb import (
+    DecodeError,
+    HTTPAccessLogEntry,
+    StreamAccessLogsMessage,
+    Struct,
+)
+from extproc.errors import RemoteProtocolError
+from extproc.headers import (
+    DESTINATION_NAMESPACE,
+    KEY,
+    OWN_NAMESPACE,
+    SERVED,
+)
+from extproc.headers import USAGE_NAMESPACE as COUNTS_NAMESPACE
+
+
+def decode_log(data: bytes) -> list[events.LogEntry]:
+    """The requests in a serialized `StreamAccessLogsMessage`.
+
+    Raises:
+        RemoteProtocolError: the bytes are no such message.
+    """
+    try:
+        message = StreamAccessLogsMessage.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError("not a StreamAccessLogsMessage") from error
+    return [_log_entry(entry) for entry in message.http_logs.log_entry]
+
+
+def _log_entry(entry: HTTPAccessLogEntry) -> events.LogEntry:
+    common, response = entry.common_properties, entry.response
+    own = common.metadata.filter_metadata.get(OWN_NAMESPACE)
+    key = None if own is None else own.fields.get(KEY)
+    lb = common.metadata.filter_metadata.get(DESTINATION_NAMESPACE)
+    served = None if lb is None else lb.fields.get(SERVED)
+    return events.LogEntry(
+        key="" if key is None else key.string_value,
+        status=response.response_code.value if response.HasField("response_code") else None,
+        served="" if served is None else served.string_value,
+        attempts=common.upstream_request_attempt_count,
+        details=response.response_code_details,
+        usage=_logged_usage(common.metadata.filter_metadata.get(COUNTS_NAMESPACE)),
+        tags=dict(common.custom_tags),
+    )
+
+
+def _logged_usage(struct: Struct | None) -> events.TokenUsage:
+    """Counts under the names that the APIs give them: OpenAI's two, and Anthropic's, which leaves out cached tokens."""
+    if struct is None:
+        return events.TokenUsage()
+    counts = {name: int(value.number_value) for name, value in struct.fields.items()}
+    prompt, cached = counts.get("prompt_tokens"), counts.get("cached_tokens")
+    if prompt is None and "input_tokens" in counts:
+        prompt = counts["input_tokens"]
+        read = counts.get("cache_read_input_tokens")
+        if read is not None:
+            prompt += read + counts.get("cache_creation_input_tokens", 0)
+            cached = read
+    return events.TokenUsage(prompt, cached, counts.get("completion_tokens", counts.get("output_tokens")))
