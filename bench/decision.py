@@ -109,7 +109,7 @@ def fill(profile: Profile, snapshot: Snapshot, rng: Random) -> None:
     index = profile.plugins["prefix-cache"].index
     for pod in snapshot.pods:
         for _ in range(index.max_blocks_per_pod // 128 + 1):
-            index.record([rng.getrandbits(64) for _ in range(128)], pod.address)
+            index.record([tuple(rng.getrandbits(64) for _ in range(16)) for _ in range(8)], pod.address)
 
 
 def main() -> None:

@@ -15,10 +15,13 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scheduler.prefix import PrefixIndex
+from scheduler.prefix import PrefixIndex, Unit, packed
 
 #: Blocks of one prompt.
 CHAIN = 128
+#: What pods have in common. All: they got a prompt within a short time, or, the dearest case, so late or by way of
+#: other processes that its hashes were made anew for each.
+NONE, SHARED, TOLD = "none shared", "all shared", "all shared, hashed for each"
 
 
 def resident() -> int:
@@ -31,8 +34,11 @@ def empty(per_pod: int) -> PrefixIndex:
     return PrefixIndex(block_size=64, max_blocks=CHAIN, max_blocks_per_pod=per_pod, seed=1)
 
 
-def chain(rng: Random) -> list[int]:
-    return [rng.getrandbits(64) for _ in range(CHAIN)]
+def chain(rng: Random, unit: int) -> list[Unit]:
+    """The hashes of a prompt that nobody has seen."""
+    return [
+        tuple([rng.getrandbits(64) for _ in range(start, min(start + unit, CHAIN))]) for start in range(0, CHAIN, unit)
+    ]
 
 
 def soak(blocks: int, pods: int, per_pod: int) -> None:
@@ -42,7 +48,7 @@ def soak(blocks: int, pods: int, per_pod: int) -> None:
     undo = []
     print(f"{'blocks':>12} {'entries':>10} {'hashes':>10} {'RSS MB':>8}")
     while inserted < blocks:
-        undo.append(index.record(chain(rng), f"pod-{rng.randrange(pods)}"))
+        undo.append(index.record(chain(rng, index.unit), f"pod-{rng.randrange(pods)}"))
         inserted += CHAIN
         if len(undo) == 50:
             for take_back in rng.sample(undo, 10):
@@ -54,16 +60,22 @@ def soak(blocks: int, pods: int, per_pod: int) -> None:
             print(f"{inserted:>12} {index.entries:>10} {index.hashes_known:>10} {resident() / 1e6:>8.1f}", flush=True)
 
 
-def footprint(pods: int, per_pod: int, shared: bool) -> None:
+def footprint(pods: int, per_pod: int, case: str) -> None:
     rng = Random(5)
     index = empty(per_pod)
     before = resident()
     for _ in range(per_pod // CHAIN + 1):
-        common = chain(rng)
+        common = chain(rng, index.unit)
+        data = packed(common)
         for pod in range(pods):
-            index.record(list(common) if shared else chain(rng), f"pod-{pod}")
+            if case == SHARED:
+                index.record(common, f"pod-{pod}")
+            elif case == TOLD:
+                index.record_packed(data, f"pod-{pod}")
+            else:
+                index.record(chain(rng, index.unit), f"pod-{pod}")
     each = (resident() - before) / index.entries
-    print(f"{pods} pods x {per_pod} blocks, {'all shared' if shared else 'none shared'}: {each:.0f} bytes an entry")
+    print(f"{pods} pods x {per_pod} blocks, {case}: {each:.0f} bytes an entry")
     started = perf_counter()
     gc.collect()
     print(f"  a full collection of garbage takes {(perf_counter() - started) * 1000:.0f} ms")
@@ -78,9 +90,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=16)
     parser.add_argument("--per-pod", type=int, default=20_000)
     options = parser.parse_args()
-    for pods, shared in ((8, False), (64, False), (64, True), (512, True)):
+    for pods, case in ((8, NONE), (64, NONE), (64, SHARED), (64, TOLD), (512, SHARED)):
         # Each in a process of its own: memory that one gave back would be hidden in the next one's figure.
-        process = get_context("spawn").Process(target=footprint, args=(pods, 4_000_000 // max(pods, 80), shared))
+        process = get_context("spawn").Process(target=footprint, args=(pods, 4_000_000 // max(pods, 80), case))
         process.start()
         process.join()
     soak(options.blocks, options.pods, options.per_pod)

@@ -1,6 +1,5 @@
 """`prefix-cache`: towards the pod that has seen most of the prompt's beginning."""
 
-from array import array
 from collections.abc import Iterator, Mapping
 from functools import partial
 from secrets import randbits
@@ -10,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from scheduler.framework import MAX_SCORE, Cycle, PluginParams, Tell
-from scheduler.prefix import PrefixIndex
+from scheduler.prefix import PrefixIndex, packed
 from scheduler.types import FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
@@ -48,10 +47,10 @@ class PrefixCache:
         self._tell: Tell | None = None
 
     def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
-        hashes, span = self.index.hashes(request.model, request.prompt)
-        if hashes:
-            cycle.state[_STATE] = hashes
-            cycle.prefix_match = self.index.match(hashes, pods)
+        units, span = self.index.hashes(request.model, request.prompt)
+        if units:
+            cycle.state[_STATE] = units
+            cycle.prefix_match = self.index.match(units, pods)
             cycle.prefix_span = span
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
@@ -59,13 +58,13 @@ class PrefixCache:
         return np.zeros(len(pods)) if match is None else match * MAX_SCORE
 
     def picked(self, request: Request, pod: Pod, cycle: Cycle) -> Undo | None:  # noqa: ARG002 - contract
-        hashes = cycle.state.get(_STATE)
-        if hashes is None:
+        units = cycle.state.get(_STATE)
+        if units is None:
             return None
-        undo = self.index.record(hashes, pod.address)
+        undo = self.index.record(units, pod.address)
         if self._tell is None:
             return undo
-        return partial(_both, undo, self._tell(pod.address, array("Q", hashes).tobytes()))
+        return partial(_both, undo, self._tell(pod.address, packed(units)))
 
     def left(self, pod: Pod) -> None:
         self.index.forget(pod.address)
@@ -77,8 +76,7 @@ class PrefixCache:
         self._tell = tell
 
     def told(self, address: str, data: bytes) -> Undo:
-        # As an array, which is a fifth of a list: what may be taken back keeps it.
-        return self.index.record(array("Q", data), address)
+        return self.index.record_packed(data, address)
 
     def memory(self) -> Iterator[tuple[str, bytes]]:
         return self.index.newest(MAX_TOLD)

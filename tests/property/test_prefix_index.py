@@ -1,71 +1,93 @@
 """The prefix index against a model of it that is too simple to be wrong."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
+from unittest.mock import patch
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from support.snapshots import P, address, snapshot
+from xxhash import xxh3_64_intdigest
 
-from scheduler.prefix import TOUCHES_PER_BLOCK, PrefixIndex
-from scheduler.types import Prompt, Snapshot
+from scheduler.prefix import TOUCHES_PER_UNIT, PrefixIndex, packed
+from scheduler.types import Prompt
 
 PODS = 20
 CAPACITY = 7
-MAX_BLOCKS = 5
+MAX_BLOCKS = 8
 
-texts = st.text("ab", max_size=7)
+texts = st.text("ab", max_size=MAX_BLOCKS + 1)
 rows = st.integers(0, PODS - 1)
 
 
 class Shelf:
-    """Prefixes of one pod, three times over: the rule to the letter, a plain LRU, and every pick that stands."""
+    """Units of one pod by their text: the rule to the letter, a plain LRU, and every pick that stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int) -> None:
+        self.unit = unit
+        self.max_touches = max(TOUCHES_PER_UNIT * CAPACITY // unit, CAPACITY)
         self.touches: list[str] = []
-        self.held: Counter[str] = Counter()
-        #: Least recently touched first; the same as `held` while nothing was taken back and touches are few.
+        self.picks: Counter[str] = Counter()
+        #: Least recently touched first; the same as `picks` while nothing was taken back and touches are few.
         self.lru: list[str] = []
         self.plain = True
-        self.standing: list[str] = []
+        #: Nothing was taken back, or told without what comes before it.
+        self.closed = True
+        self.standing: list[list[str]] = []
 
-    def record(self, prompt: str) -> None:
-        for prefix in reversed(prefixes(prompt)):
-            self.touches.append(prefix)
-            self.held[prefix] += 1
-            if prefix in self.lru:
-                self.lru.remove(prefix)
-            self.lru.append(prefix)
-        del self.lru[:-CAPACITY]
-        self.plain = self.plain and len(self.touches) <= TOUCHES_PER_BLOCK * CAPACITY
-        while len(self.held) > CAPACITY or len(self.touches) > TOUCHES_PER_BLOCK * CAPACITY:
+    @property
+    def held(self) -> set[str]:
+        """Blocks, each by the text up to its end."""
+        return self.blocks(self.picks)
+
+    def blocks(self, units: Iterable[str]) -> set[str]:
+        return {text[: end + 1] for text in units for end in range((len(text) - 1) // self.unit * self.unit, len(text))}
+
+    def record(self, names: list[str]) -> None:
+        for name in reversed(names):
+            self.touches.append(name)
+            self.picks[name] += 1
+            if name in self.lru:
+                self.lru.remove(name)
+            self.lru.append(name)
+        self.plain = self.plain and len(self.touches) <= self.max_touches
+        while len(self.blocks(self.lru)) > CAPACITY:
+            del self.lru[0]
+        while len(self.held) > CAPACITY or len(self.touches) > self.max_touches:
             self._lower(self.touches.pop(0))
-        self.standing.append(prompt)
+        self.standing.append(names)
 
-    def take_back(self, prompt: str) -> None:
-        for prefix in prefixes(prompt):
-            self._lower(prefix)
-            self.plain = False
-        self.standing.remove(prompt)
+    def take_back(self, names: list[str]) -> None:
+        for name in names:
+            self._lower(name)
+            self.plain = self.closed = False
+        self.standing.remove(names)
+
+    def _lower(self, name: str) -> None:
+        if name in self.picks:
+            self.picks[name] -= 1
+            if not self.picks[name]:
+                del self.picks[name]
 
     def check(self) -> None:
-        if self.plain:
-            assert set(self.held) == set(self.lru)
         # Never too much: whatever is claimed was sent, and stands.
-        assert set(self.held) <= {prefix for prompt in self.standing for prefix in prefixes(prompt)}
+        assert self.held <= {prefix for names in self.standing for name in names for prefix in prefixes(name)}
+        if self.plain:
+            assert set(self.picks) == set(self.lru)
+        if self.closed:
+            assert all(prefix in self.held for held in self.held for prefix in prefixes(held))
 
-    def longest(self, prompt: str) -> int:
-        for length, prefix in enumerate(prefixes(prompt)):
-            if prefix not in self.held:
-                return length
-        return len(prefixes(prompt))
-
-    def _lower(self, prefix: str) -> None:
-        if prefix in self.held:
-            self.held[prefix] -= 1
-            if not self.held[prefix]:
-                del self.held[prefix]
+    def check_match(self, prompt: str, blocks: float) -> None:
+        flags = [prefix in self.held for prefix in prefixes(prompt)]
+        gapless = [*flags, False].index(False)
+        if gapless and True in flags[gapless:]:
+            # What is there behind the gap was sent with all before it. It may be found, or not.
+            assert blocks >= gapless
+            assert flags[int(blocks) - 1]
+        else:
+            assert blocks == gapless
 
 
 def prefixes(text: str) -> list[str]:
@@ -73,40 +95,59 @@ def prefixes(text: str) -> list[str]:
 
 
 class Machine(RuleBasedStateMachine):
-    picks: Bundle[tuple[Callable[[], None], Shelf, str]] = Bundle("picks")
+    UNIT = 1
+    picks: Bundle[tuple[Callable[[], None], Shelf, list[str]]] = Bundle("picks")
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = PrefixIndex(block_size=1, max_blocks=MAX_BLOCKS, max_blocks_per_pod=CAPACITY, seed=9)
-        self.shelves = [Shelf() for _ in range(PODS)]
+        self.index = self.empty()
+        self.shelves = [Shelf(self.UNIT) for _ in range(PODS)]
         self.pods = snapshot(*[P()] * PODS)
 
-    def hashes(self, text: str) -> list[int]:
+    def empty(self) -> PrefixIndex:
+        with patch("scheduler.prefix.UNITS_PER_POD", CAPACITY // self.UNIT):
+            index = PrefixIndex(block_size=1, max_blocks=MAX_BLOCKS, max_blocks_per_pod=CAPACITY, seed=9)
+        assert index.unit == self.UNIT
+        return index
+
+    def hashes(self, text: str) -> list[tuple[int, ...]]:
         return self.index.hashes("m", Prompt([text]))[0]
 
+    def units(self, text: str) -> list[str]:
+        text = text[:MAX_BLOCKS]
+        return [text[: start + self.UNIT] for start in range(0, len(text), self.UNIT)]
+
     @rule(target=picks, text=texts, row=rows)
-    def record(self, text: str, row: int) -> tuple[Callable[[], None], Shelf, str]:
-        shelf = self.shelves[row]
-        shelf.record(text)
-        return self.index.record(self.hashes(text), address(row)), shelf, text
+    def record(self, text: str, row: int) -> tuple[Callable[[], None], Shelf, list[str]]:
+        shelf, names = self.shelves[row], self.units(text)
+        shelf.record(names)
+        return self.index.record(self.hashes(text), address(row)), shelf, names
+
+    @rule(target=picks, text=texts, row=rows, start=st.integers(0, 2))
+    def told(self, text: str, row: int, start: int) -> tuple[Callable[[], None], Shelf, list[str]]:
+        """By another process; what comes first in the prompt may come later, or never."""
+        shelf, names = self.shelves[row], self.units(text)[start:]
+        shelf.record(names)
+        shelf.closed = shelf.closed and not start
+        return self.index.record_packed(packed(self.hashes(text)[start:]), address(row)), shelf, names
 
     @rule(text=texts)
     def record_everywhere(self, text: str) -> None:
         for row, shelf in enumerate(self.shelves):
-            shelf.record(text)
+            shelf.record(self.units(text))
             self.index.record(self.hashes(text), address(row))
 
     @rule(pick=consumes(picks))
-    def take_back(self, pick: tuple[Callable[[], None], Shelf, str]) -> None:
-        undo, shelf, text = pick
+    def take_back(self, pick: tuple[Callable[[], None], Shelf, list[str]]) -> None:
+        undo, shelf, names = pick
         undo()
         if shelf in self.shelves:
-            shelf.take_back(text)
+            shelf.take_back(names)
 
     @rule(row=rows)
     def forget(self, row: int) -> None:
         self.index.forget(address(row))
-        self.shelves[row] = Shelf()
+        self.shelves[row] = Shelf(self.UNIT)
 
     @rule()
     def scrape(self) -> None:
@@ -114,25 +155,76 @@ class Machine(RuleBasedStateMachine):
 
     @rule(text=texts)
     def match(self, text: str) -> None:
-        self.check(text, self.pods)
+        self.check(self.index, text)
+
+    @rule(texts=st.lists(texts, max_size=3))
+    def a_newcomer_knows_as_much(self, texts: list[str]) -> None:
+        newcomer = self.empty()
+        for where, data in self.index.newest(1000):
+            newcomer.record_packed(data, where)
+        assert (newcomer.entries, newcomer.hashes_known) == (self.index.entries, self.index.hashes_known)
+        for text in texts:
+            self.check(newcomer, text)
 
     @invariant()
     def counts(self) -> None:
         for shelf in self.shelves:
             shelf.check()
+            assert len(shelf.held) <= CAPACITY
         assert self.index.entries == sum(len(shelf.held) for shelf in self.shelves)
         assert self.index.hashes_known == len({prefix for shelf in self.shelves for prefix in shelf.held})
 
     @invariant()
+    def bookkeeping(self) -> None:
+        for row, shelf in enumerate(self.shelves):
+            of = self.index._shelves.get(address(row))
+            if of is not None:
+                assert of.picks == {self.hashes(text)[-1][-1]: count for text, count in shelf.picks.items()}
+                assert of.units.keys() == of.picks.keys()
+                assert sum(of.more.values()) + of.blocks == sum(len(unit) // 8 for unit in of.units.values())
+                assert len(of.touches) - of.start == len(shelf.touches)
+                assert len(of.touches) <= shelf.max_touches + CAPACITY
+
+    @invariant()
     def common_prompts(self) -> None:
-        for text in ("aaaaa", "abaab"):
-            self.check(text, self.pods)
+        for text in ("aaaaaaaa", "abaabbab"):
+            self.check(self.index, text)
 
-    def check(self, text: str, pods: Snapshot) -> None:
+    def check(self, index: PrefixIndex, text: str) -> None:
         chain = self.hashes(text)
-        wanted = [shelf.longest(text) / max(len(chain), 1) for shelf in self.shelves]
-        assert self.index.match(chain, pods).tolist() == wanted
+        for shelf, share in zip(self.shelves, index.match(chain, self.pods).tolist(), strict=True):
+            shelf.check_match(text, round(share * sum(map(len, chain)), 6))
 
 
-Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+class MachineOfUnits(Machine):
+    UNIT = 3
+
+
+Machine.TestCase.settings = MachineOfUnits.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None
+)
 TestPrefixIndex = Machine.TestCase
+TestPrefixIndexOfUnits = MachineOfUnits.TestCase
+
+
+@given(
+    prompts=st.lists(st.text("aé", max_size=20), max_size=30),
+    block_size=st.integers(1, 3),
+    unit=st.integers(1, 4),
+    remembered=st.integers(1, 3),
+)
+def test_hashes_are_those_of_block_after_block(prompts: list[str], block_size: int, unit: int, remembered: int) -> None:
+    index = PrefixIndex(block_size=block_size, max_blocks=11, max_blocks_per_pod=64 * unit, seed=7)
+    assert index.unit == unit
+    with patch("scheduler.prefix.REMEMBERED", remembered):
+        for prompt in prompts:
+            text = prompt.encode()[: 11 * block_size]
+            last, wanted = xxh3_64_intdigest(b"m", 7), []
+            for end in range(block_size, len(text) + 1, block_size):
+                last = xxh3_64_intdigest(text[end - block_size : end], last)
+                wanted.append(last)
+            units, _ = index.hashes("m", Prompt([prompt]))
+            assert list(chain.from_iterable(units)) == wanted
+            assert all(len(one) == unit for one in units[:-1])
+            assert all(0 < len(one) <= unit for one in units)
+            assert max(len(index._seen), len(index._seen_before)) <= remembered

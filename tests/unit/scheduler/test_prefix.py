@@ -1,12 +1,15 @@
+import contextlib
 import gc
 import tracemalloc
 from array import array
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.snapshots import P, address, snapshot
 
-from scheduler.prefix import TOUCHES_PER_BLOCK, PrefixIndex
+from scheduler.prefix import TOUCHES_PER_UNIT, PrefixIndex, Unit, packed
 from scheduler.types import Prompt, Snapshot
 
 
@@ -15,7 +18,7 @@ def index(**changes: int) -> PrefixIndex:
     return PrefixIndex(**settings)
 
 
-def hashes(of: PrefixIndex, text: str, model: str = "m") -> list[int]:
+def hashes(of: PrefixIndex, text: str, model: str = "m") -> list[Unit]:
     return of.hashes(model, Prompt([text]))[0]
 
 
@@ -26,7 +29,17 @@ def fleet(count: int) -> Snapshot:
 def blocks(of: PrefixIndex, text: str, pods: Snapshot) -> list[float]:
     """Matched blocks per pod."""
     chain = hashes(of, text)
-    return [round(share * len(chain), 6) for share in of.match(chain, pods).tolist()]
+    return [round(share * sum(map(len, chain)), 6) for share in of.match(chain, pods).tolist()]
+
+
+def names(data: bytes) -> list[int]:
+    """The last hash of each packed unit."""
+    numbers = array("Q", data).tolist()
+    found, end = [], 0
+    while end < len(numbers):
+        end += numbers[end] + 1
+        found.append(numbers[end - 1])
+    return found
 
 
 class TestHashes:
@@ -67,6 +80,42 @@ class TestHashes:
         assert len(chain) == 1
         assert 0 <= span <= 1
 
+    @pytest.mark.parametrize(
+        ("per_pod", "unit"), [(1, 1), (127, 1), (128, 2), (1023, 15), (1024, 16), (1025, 16), (1 << 20, 16)]
+    )
+    def test_small_memories_have_small_units(self, per_pod: int, unit: int) -> None:
+        of = index(max_blocks=40, max_blocks_per_pod=per_pod)
+        assert of.unit == unit
+        sizes = [len(one) for one in hashes(of, "".join(f"{n:4}" for n in range(40)))]
+        assert sizes == [*[unit] * (40 // unit), *([40 % unit] if 40 % unit else [])]
+
+    def test_units_change_no_hash(self) -> None:
+        text = "".join(f"{n:4}" for n in range(40))
+        flat = [unit[0] for unit in hashes(index(max_blocks=40), text)]
+        of = index(max_blocks=40, max_blocks_per_pod=1024)
+        for _ in range(2):
+            assert [block for unit in hashes(of, text) for block in unit] == flat
+        # Same text after another beginning.
+        other = [block for unit in hashes(of, "xxxx" * 16 + text[64:]) for block in unit]
+        assert not set(other) & set(flat)
+
+    def test_known_beginnings_are_not_hashed_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scheduler.prefix.REMEMBERED", 2)
+        of = index(max_blocks=16, max_blocks_per_pod=256)
+        first = hashes(of, "a" * 16 + "b" * 16 + "c" * 16 + "d" * 4)
+        again = hashes(of, "a" * 16 + "b" * 16 + "c" * 16 + "d" * 4)
+        assert [one is other for one, other in zip(first, again, strict=True)] == [True, True, True, False]
+        # What is in use outlives what comes once.
+        for n in range(20):
+            assert hashes(of, "a" * 16 + f"{n:16}")[0] is first[0]
+        assert hashes(of, "a" * 16 + "b" * 16)[1] is not first[1]
+
+    def test_another_secret_makes_other_hashes(self) -> None:
+        of = index(max_blocks_per_pod=256)
+        before = hashes(of, "a" * 16)
+        of.reseed(2)
+        assert hashes(of, "a" * 16) == hashes(index(max_blocks_per_pod=256, seed=2), "a" * 16) != before
+
 
 class TestMatch:
     def test_an_empty_index_matches_nothing(self) -> None:
@@ -80,10 +129,10 @@ class TestMatch:
             of.record(hashes(of, text), address(row))
         assert blocks(of, "aaaabbbbcccc", fleet(5)) == [1, 2, 3, 0, 0]
 
-    def test_a_gap_ends_the_prefix(self) -> None:
+    def test_without_the_first_block_there_is_no_prefix(self) -> None:
         of = index()
         chain = hashes(of, "aaaabbbbcccc")
-        of.record(chain[:1] + chain[2:], address(0))
+        of.record(chain[:1], address(0))
         of.record(chain[1:], address(1))
         assert blocks(of, "aaaabbbbcccc", fleet(2)) == [1, 0]
 
@@ -94,6 +143,31 @@ class TestMatch:
             of.record(hashes(of, "abcdefgh"[: row % 9] and "".join(c * 4 for c in "abcdefgh"[: row % 9])), address(row))
         wanted = [float(row % 9) for row in range(count)]
         assert blocks(of, "".join(c * 4 for c in "abcdefgh"), fleet(count)) == wanted
+
+    @pytest.mark.parametrize("per_pod", [100, 256, 512])
+    def test_at_every_length(self, per_pod: int) -> None:
+        of = index(max_blocks=24, max_blocks_per_pod=per_pod)
+        text = "".join(f"{n:4}" for n in range(24))
+        for row in range(25):
+            of.record(hashes(of, text[: 4 * row]), address(row))
+        for length in range(1, 25):
+            wanted = [float(min(row, length)) for row in range(26)]
+            wanted[25] = 0
+            assert blocks(of, text[: 4 * length], fleet(26)) == wanted
+
+    def test_paths_that_part_within_a_unit(self) -> None:
+        of = index(max_blocks_per_pod=256)
+        of.record(hashes(of, "aaaabbbbccccdddd"), address(0))
+        of.record(hashes(of, "aaaabbbbxxxx"), address(1))
+        assert blocks(of, "aaaabbbbccccyyyy", fleet(3)) == [3, 2, 0]
+
+    def test_what_is_behind_a_gap_may_count(self) -> None:
+        of = index(max_blocks_per_pod=256)
+        ((first, _, _, fourth),) = hashes(of, "aaaabbbbccccdddd")
+        of.record([(first,), (fourth,)], address(0))
+        # It was sent the fourth block, so it was sent those before.
+        assert blocks(of, "aaaabbbbccccdddd", fleet(1)) == [4]
+        assert blocks(of, "aaaabbbbcccc", fleet(1)) == [1]
 
     def test_a_snapshot_outlives_slots(self) -> None:
         of, pods = index(), fleet(2)
@@ -132,8 +206,42 @@ class TestBound:
         of = index(max_blocks_per_pod=10)
         for _ in range(1000):
             of.record(hashes(of, "aaaabbbbcccc"), address(0))
-            assert len(of._shelves[address(0)].touches) <= (TOUCHES_PER_BLOCK + 1) * 10 + 3
+            assert len(of._shelves[address(0)].touches) <= (TOUCHES_PER_UNIT + 1) * 10 + 3
         assert blocks(of, "aaaabbbbcccc", fleet(1)) == [3]
+
+    def test_whole_units_go(self) -> None:
+        of = index(max_blocks=12, max_blocks_per_pod=256)
+        text = "".join(f"{n:4}" for n in range(10))
+        for n in range(63):
+            of.record(hashes(of, f"{n:4}" * 4), address(0))
+        of.record(hashes(of, text), address(0))
+        assert of.entries == 254
+        # Room for two blocks by one unit of four that was touched before.
+        of.record(hashes(of, "xxxx" * 4), address(0))
+        assert of.entries == 254
+        assert blocks(of, f"{2:4}" * 4, fleet(1)) == [0]
+        assert blocks(of, f"{3:4}" * 4, fleet(1)) == [4]
+        assert blocks(of, text, fleet(1)) == [10]
+
+    def test_blocks_that_several_units_hold_go_with_the_last(self) -> None:
+        of = index(max_blocks_per_pod=256)
+        undo = [of.record(hashes(of, text), address(0)) for text in ("aaaa", "aaaabbbb", "aaaabbbbcccc", "aaaaxxxx")]
+        assert (of.entries, of.hashes_known) == (4, 4)
+        undo[2]()
+        assert blocks(of, "aaaabbbbcccc", fleet(1)) == [2]
+        undo[1]()
+        assert blocks(of, "aaaabbbbcccc", fleet(1)) == [1]
+        undo[0]()
+        assert blocks(of, "aaaaxxxx", fleet(1)) == [2]
+        undo[3]()
+        assert (of.entries, of.hashes_known) == (0, 0)
+        assert not of._shelves[address(0)].more
+
+    def test_a_prompt_of_more_than_all_that_fits(self) -> None:
+        of = index(max_blocks=600, max_blocks_per_pod=256)
+        text = "".join(f"{n:4}" for n in range(600))
+        of.record(hashes(of, text), address(0))
+        assert blocks(of, text, fleet(1)) == [256]
 
     def test_each_pod_has_its_own(self) -> None:
         of = index(max_blocks_per_pod=1)
@@ -210,9 +318,9 @@ class TestNewest:
             of.record(hashes(of, text), address(0))
         of.record(hashes(of, "ffff"), address(1))()
         pieces = list(of.newest(5))
-        assert [(where, len(piece) // 8) for where, piece in pieces] == [(address(0), size) for size in (1, 2, 2)]
+        assert [(where, len(names(piece))) for where, piece in pieces] == [(address(0), size) for size in (1, 2, 2)]
         for where, piece in pieces:
-            other.record(array("Q", piece), where)
+            other.record_packed(piece, where)
         assert [blocks(other, text, fleet(1))[0] for text in ("aaaabbbbcccc", "dddd", "eeee")] == [3, 1, 1]
         # Oldest first.
         other.record(hashes(other, "xxxxyyyy"), address(0))
@@ -221,20 +329,80 @@ class TestNewest:
     def test_what_was_not_touched_in_a_long_time_is_not_looked_at(self) -> None:
         of = index()
         of.record(hashes(of, "aaaa"), address(0))
-        for _ in range(2 * TOUCHES_PER_BLOCK):
+        for _ in range(2 * TOUCHES_PER_UNIT):
             of.record(hashes(of, "bbbb"), address(0))
-        assert [array("Q", piece).tolist() for _, piece in of.newest(2)] == [hashes(of, "bbbb")]
-        both = hashes(of, "bbbb") + hashes(of, "aaaa")
-        assert [array("Q", piece).tolist() for _, piece in of.newest(3)] == [both]
+        assert [names(piece) for _, piece in of.newest(2)] == [[hashes(of, "bbbb")[0][0]]]
+        both = [hashes(of, text)[0][0] for text in ("bbbb", "aaaa")]
+        assert [names(piece) for _, piece in of.newest(3)] == [both]
 
-    def test_what_is_told_can_be_taken_back(self) -> None:
-        of, other = index(), index()
-        of.record(hashes(of, "aaaabbbb"), address(0))
-        ((where, piece),) = of.newest(10)
-        undo = other.record(array("Q", piece), where)
-        assert blocks(other, "aaaabbbb", fleet(1)) == [2]
+    def test_no_more_blocks_than_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # A piece of less than a unit is of one unit.
+        monkeypatch.setattr("scheduler.prefix.PIECE", 3)
+        of, other = index(max_blocks_per_pod=256), index(max_blocks_per_pod=256)
+        text = "aaaabbbbccccddddeeeeffff"
+        of.record(hashes(of, text), address(0))
+        assert list(of.newest(3)) == []
+        assert [names(piece) for _, piece in of.newest(5)] == [[hashes(of, text)[0][-1]]]
+        pieces = list(of.newest(6))
+        assert [names(piece) for _, piece in pieces] == [[unit[-1]] for unit in reversed(hashes(of, text))]
+        for where, piece in pieces:
+            other.record_packed(piece, where)
+        assert blocks(other, text, fleet(1)) == [6]
+
+    def test_a_pod_that_leaves_meanwhile(self) -> None:
+        of = index()
+        for row in range(2):
+            of.record(hashes(of, "aaaa"), address(row))
+        told = of.newest(10)
+        assert next(told)[0] == address(0)
+        of.forget(address(1))
+        assert list(told) == []
+
+
+class TestPacked:
+    @pytest.mark.parametrize("per_pod", [100, 256])
+    def test_it_is_recorded_as_the_units_are(self, per_pod: int) -> None:
+        of = index(max_blocks_per_pod=per_pod)
+        chain = hashes(of, "aaaabbbbccccddddeeee")
+        undo = of.record_packed(packed(chain), address(0))
+        assert blocks(of, "aaaabbbbccccddddeeee", fleet(1)) == [5]
+        # Of what is known, and of what is new behind it.
+        longer = of.record_packed(packed(hashes(of, "aaaabbbbccccddddeeeeffff")), address(0))
+        assert blocks(of, "aaaabbbbccccddddeeeeffff", fleet(1)) == [6]
+        assert (of.entries, of.hashes_known) == (6, 6)
         undo()
-        assert other.entries == other.hashes_known == 0
+        assert blocks(of, "aaaabbbbccccddddeeeeffff", fleet(1)) == [6]
+        longer()
+        assert (of.entries, of.hashes_known) == (0, 0)
+
+    def test_nothing_is_nothing(self) -> None:
+        of = index()
+        of.record_packed(packed([]), address(0))()
+        assert of.entries == 0
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"1234567", array("Q", [1]), array("Q", [0, 5]), array("Q", [1, 5, 2, 6]), array("Q", [1, 5, 1 << 63, 6])],
+    )
+    def test_what_is_no_such_thing_changes_nothing(self, data: bytes) -> None:
+        of = index()
+        with pytest.raises(ValueError, match="bytes|unit of blocks"):
+            of.record_packed(bytes(data), address(0))
+        assert of.entries == 0
+
+    @given(st.binary(max_size=80), st.lists(st.integers(0, 4), max_size=12))
+    def test_whatever_comes_the_books_are_right(self, data: bytes, numbers: list[int]) -> None:
+        of = index()
+        undo = []
+        for one in (data, array("Q", numbers).tobytes()):
+            with contextlib.suppress(ValueError):
+                undo.append(of.record_packed(one, address(0)))
+        of.record(hashes(of, "aaaa"), address(0))
+        for take_back in undo:
+            take_back()
+        assert blocks(of, "aaaa", fleet(1)) == [1]
+        of.forget(address(0))
+        assert (of.entries, of.hashes_known) == (0, 0)
 
 
 def test_memory_stays_flat() -> None:
@@ -244,7 +412,9 @@ def test_memory_stays_flat() -> None:
 
     def some(count: int) -> None:
         for _ in range(count):
-            undo = of.record([rng.getrandbits(64) for _ in range(50)], address(rng.randrange(4)))
+            flat = [rng.getrandbits(64) for _ in range(50)]
+            units = [tuple(flat[start : start + of.unit]) for start in range(0, 50, of.unit)]
+            undo = of.record(units, address(rng.randrange(4)))
             if rng.random() < 0.2:
                 undo()
             if rng.random() < 0.02:

@@ -99,3 +99,32 @@ def test_each_instance_has_a_secret_of_its_own() -> None:
 def test_an_unprepared_cycle_is_no_preference() -> None:
     pods = snapshot(P(address=address(0)))
     assert plugin().score(request(TEXT), pods, Cycle(now=0.0, rng=cycle().rng)).tolist() == [0]
+
+
+def test_what_is_told_is_known_there() -> None:
+    one, other = plugin(), plugin()
+    told: list[Undo] = []
+    taken_back: list[str] = []
+
+    def tell(where: str, data: bytes, /) -> Undo:
+        told.append(other.told(where, data))
+        return lambda: taken_back.append(where)
+
+    for each in (one, other):
+        each.share(7, tell)
+    undo = pick(one, TEXT, 1)
+    assert scores(one, TEXT) == scores(other, TEXT) == [0, 100, 0]
+    assert undo is not None
+    undo()
+    told[0]()
+    assert scores(one, TEXT) == scores(other, TEXT) == [0, 0, 0]
+    assert taken_back == [address(1)]
+
+
+def test_what_is_told_to_one_that_comes_later() -> None:
+    one, other = plugin(), plugin()
+    for row in range(3):
+        pick(one, TEXT[: 64 * (row + 1)], row)
+    for where, data in one.memory():
+        other.told(where, data)
+    assert scores(other, TEXT) == scores(one, TEXT) == [10, 20, 30]
