@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sys
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from typing import Any
 import aiohttp
 from engines.environment import environment
 from engines.pages import Samples, samples, total
+from gateways.systems import free_port
 
 from extproc.config import loads
 from extproc.demo.process import Child
@@ -59,12 +59,6 @@ class Answer:
 
     def tokens(self, *names: str) -> int:
         return sum((self.usage or {}).get(name) or 0 for name in names)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

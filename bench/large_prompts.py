@@ -27,7 +27,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,10 +40,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import aiohttp
 import yaml
+from gateways.ours import Gateway, running
+from gateways.processes import on_cpu_seconds
 from support.foreign_envoy import foreign
-
-from extproc.config import loads
-from extproc.demo.stack import Stack
 
 RESULTS = ROOT / "bench" / "results"
 PODS = 4
@@ -159,23 +159,10 @@ async def load(
     return times, time.perf_counter() - start
 
 
-@contextlib.asynccontextmanager
-async def running(case: str, addresses: list[str]) -> AsyncIterator[tuple[Stack, aiohttp.ClientSession]]:
+def gateway_of(case: str, addresses: list[str]) -> AbstractAsyncContextManager[Gateway]:
     mode, transform = CASES[case]
-    config = loads(f"transport: {{mode: {mode}}}\nendpoints: {{scrape: {{interval: 10s}}}}\n", "bench").config
-    connector = aiohttp.TCPConnector(limit=0)
-    async with (
-        Stack(config, addresses, envoy_transform=transform) as stack,
-        aiohttp.ClientSession(
-            f"http://{stack.address}", connector=connector, timeout=aiohttp.ClientTimeout(total=120)
-        ) as client,
-    ):
-        yield stack, client
-
-
-def cpu_seconds(pid: int) -> float:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    config = f"transport: {{mode: {mode}}}\nendpoints: {{scrape: {{interval: 10s}}}}\n"
+    return running(config, addresses, envoy_transform=transform)
 
 
 def resident(pid: int, line: str) -> float:
@@ -189,23 +176,21 @@ async def latency(options: argparse.Namespace) -> dict[str, Any]:
     rounds: list[dict[str, dict[str, float]]] = []
     with pods(options.answer) as addresses:
         async with contextlib.AsyncExitStack() as opened:
-            stacks = {case: await opened.enter_async_context(running(case, addresses)) for case in CASES}
+            gateways = {case: await opened.enter_async_context(gateway_of(case, addresses)) for case in CASES}
             number = 0
             for turn in range(options.rounds + 1):
                 found: dict[str, dict[str, float]] = {}
-                for case, (stack, client) in stacks.items():
-                    assert stack.sidecar is not None
-                    assert stack.envoy is not None
-                    pids = {"sidecar": stack.sidecar.process.pid, "envoy": stack.envoy.process.pid}
-                    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-                    times, took = await load(client, prompts, number, options)
+                for case, gateway in gateways.items():
+                    pids = {"sidecar": gateway.sidecar, "envoy": gateway.envoy}
+                    before = {name: on_cpu_seconds(pid) for name, pid in pids.items()}
+                    times, took = await load(gateway.client, prompts, number, options)
                     number += options.requests
                     found[case] = {
                         "p50_ms": median(times) * 1e3,
                         "p95_ms": quantiles(times, n=20)[-1] * 1e3,
                         "requests_per_second": options.requests / took,
                         **{
-                            f"{name}_cpu_ms": (cpu_seconds(pid) - before[name]) / options.requests * 1e3
+                            f"{name}_cpu_ms": (on_cpu_seconds(pid) - before[name]) / options.requests * 1e3
                             for name, pid in pids.items()
                         },
                     }
@@ -227,17 +212,14 @@ async def memory(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, dict[str, float]] = {}
     with pods(options.answer) as addresses:
         for case in list(CASES)[2:]:
-            async with running(case, addresses) as (stack, client):
-                assert stack.sidecar is not None
-                assert stack.envoy is not None
-                sidecar, envoy = stack.sidecar.process.pid, stack.envoy.process.pid
-                before = resident(sidecar, "VmRSS")
-                times, took = await load(client, prompts, 0, options)
+            async with gateway_of(case, addresses) as gateway:
+                before = resident(gateway.sidecar, "VmRSS")
+                times, took = await load(gateway.client, prompts, 0, options)
                 results[case] = {
                     "sidecar_at_rest_mib": before,
-                    "sidecar_peak_mib": resident(sidecar, "VmHWM"),
-                    "sidecar_after_mib": resident(sidecar, "VmRSS"),
-                    "envoy_peak_mib": resident(envoy, "VmHWM"),
+                    "sidecar_peak_mib": resident(gateway.sidecar, "VmHWM"),
+                    "sidecar_after_mib": resident(gateway.sidecar, "VmRSS"),
+                    "envoy_peak_mib": resident(gateway.envoy, "VmHWM"),
                     "requests_per_second": options.requests / took,
                     "p50_ms": median(times) * 1e3,
                 }

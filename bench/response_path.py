@@ -13,22 +13,15 @@ import os
 import statistics
 import sys
 import tempfile
-from pathlib import Path
 
 import aiohttp
+from gateways.ours import running
+from gateways.processes import on_cpu_seconds
 
-from extproc.config import loads
-from extproc.demo.stack import Stack
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 TOKENS = (1, 100, 1000)
 MODEL = "bench"
-
-
-def cpu_seconds(pid: int) -> float:
-    """On-CPU time of a process, all its threads; /proc/PID/stat counts in steps of 10 ms."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 async def load(client: aiohttp.ClientSession, requests: int, rate: float, tokens: int) -> None:
@@ -54,27 +47,20 @@ async def load(client: aiohttp.ClientSession, requests: int, rate: float, tokens
 
 async def measure(mode: str, options: argparse.Namespace) -> dict[int, tuple[list[float], list[float]]]:
     """CPU µs per request, of the sidecar and of Envoy, by tokens."""
-    config = loads(
-        f"transport: {{mode: {mode}}}\nendpoints: {{scrape: {{interval: 60s}}}}\nlogging: {{level: info}}\n", "bench"
-    ).config
+    config = f"transport: {{mode: {mode}}}\nendpoints: {{scrape: {{interval: 60s}}}}\nlogging: {{level: info}}\n"
     # Long answers are to be there quickly: this measures the path of bytes, not an engine.
     engine = EngineConfig(profile=Profile().faster(1000))
     fleet = await serve([ReplicaConfig(name=f"pod-{n}", model=MODEL, engine=engine) for n in range(3)])
     result: dict[int, tuple[list[float], list[float]]] = {tokens: ([], []) for tokens in TOKENS}
     try:
-        async with (
-            Stack(config, fleet.addresses, envoy_concurrency=1) as stack,
-            aiohttp.ClientSession(f"http://{stack.address}", connector=aiohttp.TCPConnector(limit=0)) as client,
-        ):
-            assert stack.sidecar is not None
-            assert stack.envoy is not None
-            pids = (stack.sidecar.process.pid, stack.envoy.process.pid)
-            await load(client, 50, options.rate, 1)
+        async with running(config, fleet.addresses, envoy_concurrency=1) as gateway:
+            pids = (gateway.sidecar, gateway.envoy)
+            await load(gateway.client, 50, options.rate, 1)
             for _ in range(options.rounds):
                 for tokens in TOKENS:
-                    before = [cpu_seconds(pid) for pid in pids]
-                    await load(client, options.requests, options.rate, tokens)
-                    spent = [cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
+                    before = [on_cpu_seconds(pid) for pid in pids]
+                    await load(gateway.client, options.requests, options.rate, tokens)
+                    spent = [on_cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
                     for column, seconds in zip(result[tokens], spent, strict=True):
                         column.append(seconds / options.requests * 1e6)
     finally:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from gateways.ours import running
+from gateways.processes import on_cpu_seconds
 
-from extproc.config import loads
-from extproc.demo.stack import Stack
+from extproc.build_info import compiled
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 MODEL = "bench"
@@ -60,27 +61,6 @@ class Variant:
 
     def median(self, name: str) -> float:
         return statistics.median(getattr(one, name) for one in self.rounds)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """On-CPU time of a process and its children, all threads."""
-    return (
-        sum(
-            int((task / "schedstat").read_text().split()[0])
-            for one in family(pid)
-            for task in Path(f"/proc/{one}/task").iterdir()
-        )
-        / 1e9
-    )
 
 
 async def load(
@@ -120,27 +100,23 @@ async def load(
 
 
 async def measure(variant: str, number: int, options: argparse.Namespace) -> Round:
-    config = loads(f"transport: {VARIANTS[variant]}\n{SCHEDULER}", "bench").config
+    config = f"transport: {VARIANTS[variant]}\n{SCHEDULER}"
     engine = EngineConfig(profile=Profile().faster(options.speedup))
     fleet = await serve([ReplicaConfig(name=f"pod-{n}", model=MODEL, engine=engine) for n in range(PODS)])
     requests = options.conversations * options.turns
     try:
-        async with (
-            Stack(config, fleet.addresses) as stack,
-            aiohttp.ClientSession(f"http://{stack.address}", connector=aiohttp.TCPConnector(limit=0)) as client,
-        ):
-            assert stack.sidecar is not None
-            assert stack.envoy is not None
-            pids = (stack.sidecar.process.pid, stack.envoy.process.pid)
-            before = [cpu_seconds(pid) for pid in pids]
+        async with running(config, fleet.addresses) as gateway:
+            pids = (gateway.sidecar, gateway.envoy)
+            before = [on_cpu_seconds(pid) for pid in pids]
             started = time.perf_counter()
-            pods, cached, kept = await load(client, f"Round {number}", options)
+            pods, cached, kept = await load(gateway.client, f"Round {number}", options)
             seconds = time.perf_counter() - started
-            cpu, envoy = [(cpu_seconds(pid) - start) / requests * 1e6 for pid, start in zip(pids, before, strict=True)]
+            spent = [on_cpu_seconds(pid) - start for pid, start in zip(pids, before, strict=True)]
+            cpu, envoy = [one / requests * 1e6 for one in spent]
             # What the processes do with no request at all: scrapes, above all, as long as the load took.
-            before = [cpu_seconds(pids[0])]
+            rest = on_cpu_seconds(gateway.sidecar)
             await asyncio.sleep(min(seconds, 3))
-            idle = (cpu_seconds(pids[0]) - before[0]) / min(seconds, 3) * seconds / requests * 1e6
+            idle = (on_cpu_seconds(gateway.sidecar) - rest) / min(seconds, 3) * seconds / requests * 1e6
             return Round(
                 cpu=cpu - idle,
                 envoy=envoy,
@@ -169,7 +145,7 @@ async def main() -> int:
     first = variants["1 process"]
     print(
         f"{options.conversations} conversations of {options.turns} turns, {options.at_once} requests at once,"
-        f" {PODS} pods, {options.rounds} rounds; medians\n"
+        f" {PODS} pods, {options.rounds} rounds; medians; {'compiled' if compiled() else 'not compiled'}\n"
     )
     head = ("CPU µs/request", "ratio", "cached", "on their pod", "most / mean", "requests/s")
     print(f"{'':12} {head[0]:>15} {head[1]:>6} {head[2]:>7} {head[3]:>13} {head[4]:>12} {head[5]:>11}")

@@ -38,65 +38,63 @@ def answer_names(model: str, content_type: str, content_encoding: str) -> Answer
     return DocumentNames(model) if kind == JSON_TYPE else None
 
 
-class DocumentNames:
-    """An answer that is one JSON object. It goes on when it is whole."""
+class _Held:
+    """What is under way, held until it is whole or too long."""
 
     __slots__ = ("_held", "_model", "_too_long")
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._held = bytearray()
+        #: What is under way is not held any more.
         self._too_long = False
 
-    def feed(self, piece: bytes) -> bytes:
+    def _hold(self, piece: bytes) -> bytes:
+        """What goes on instead: nothing, or all that there is of what is too long."""
         if self._too_long:
             return piece
         self._held += piece
         self._too_long = len(self._held) > MAX_HELD
-        return _taken(self._held) if self._too_long else b""
+        return self._take() if self._too_long else b""
+
+    def _take(self) -> bytes:
+        taken = bytes(self._held)
+        self._held.clear()
+        return taken
+
+
+class DocumentNames(_Held):
+    """An answer that is one JSON object. It goes on when it is whole."""
+
+    __slots__ = ()
+
+    def feed(self, piece: bytes) -> bytes:
+        return self._hold(piece)
 
     def end(self) -> bytes:
-        return _renamed(_taken(self._held), self._model)
+        return _renamed(self._take(), self._model)
 
 
-class StreamNames:
+class StreamNames(_Held):
     """An answer of server-sent events, each of which is one line of JSON. A line goes on when it is whole."""
 
-    __slots__ = ("_held", "_model", "_too_long")
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        #: The beginning of a line.
-        self._held = bytearray()
-        #: The line that is under way, which is not held any more.
-        self._too_long = False
+    __slots__ = ()
 
     def feed(self, piece: bytes) -> bytes:
         # An end of line that is cut between its two bytes makes an empty line more here, and none in the bytes.
         whole = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
         if not whole:
-            if self._too_long:
-                return piece
-            self._held += piece
-            self._too_long = len(self._held) > MAX_HELD
-            return _taken(self._held) if self._too_long else b""
-        lines = (_taken(self._held) + piece[:whole]).splitlines(keepends=True)
-        self._held += piece[whole:]
+            return self._hold(piece)
+        lines = (self._take() + piece[:whole]).splitlines(keepends=True)
         start = int(self._too_long)
         self._too_long = False
-        return b"".join([*lines[:start], *[self._line(line) for line in lines[start:]]])
+        return b"".join([*lines[:start], *map(self._line, lines[start:]), self._hold(piece[whole:])])
 
     def end(self) -> bytes:
-        return self._line(_taken(self._held))
+        return self._line(self._take())
 
     def _line(self, line: bytes) -> bytes:
         return _DATA + _renamed(line[len(_DATA) :], self._model) if line.startswith(_DATA) else line
-
-
-def _taken(held: bytearray) -> bytes:
-    taken = bytes(held)
-    held.clear()
-    return taken
 
 
 class _Answer(msgspec.Struct):

@@ -34,6 +34,15 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total * TICK
 
 
+def on_cpu_seconds(pid: int) -> float:
+    """On-CPU time of a process and all that it has started, to the nanosecond: `cpu_seconds` counts in steps of 10 ms.
+
+    Only of threads that are there still.
+    """
+    tasks = (task for one in tree(pid) for task in Path(f"/proc/{one}/task").iterdir())
+    return sum(int((task / "schedstat").read_text(encoding="utf-8").split()[0]) for task in tasks) / 1e9
+
+
 def resident_mib(pids: Iterable[int]) -> float:
     """Resident memory of processes and all that they have started."""
     page = os.sysconf("SC_PAGE_SIZE")

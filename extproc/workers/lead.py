@@ -5,8 +5,11 @@ Whoever holds the lock on a file. The kernel gives it back when the process ends
 
 import asyncio
 import fcntl
+import logging
 import os
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 #: Seconds between tries to get the lock. So long at most nobody leads.
 RETRY_AFTER = 0.1
@@ -20,20 +23,34 @@ class Lead:
         self._fd: int | None = None
 
     async def taken(self) -> None:
-        """Waits until this process leads.
-
-        Raises:
-            OSError: the file cannot be opened.
-        """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        """Waits until this process leads. An error that keeps it from trying is logged when it comes, not each time."""
+        trouble = ""
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                await asyncio.sleep(RETRY_AFTER)
-            else:
-                return
+                if self._take():
+                    return
+                trouble = ""
+            except OSError as error:
+                # No disk, memory or descriptors left: where that passes, somebody must lead again.
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.error("process cannot lead", extra={"detail": trouble})  # noqa: TRY400 - says all there is
+            await asyncio.sleep(RETRY_AFTER)
+
+    def _take(self) -> bool:
+        """Whether this process has the lock now.
+
+        Raises:
+            OSError: the file cannot be opened or locked.
+        """
+        if self._fd is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         if self._fd is not None:

@@ -3,7 +3,7 @@
 import json
 import random
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ class World:
             decisions=DecisionLog(0),
             ledger=Ledger(),
             witnesses=[self],
-            max_body=4 << 20,
+            max_body=16 << 20,  # the longest request that is made here has 11 MB
             forward_token=False,
             identity_headers={},
             clock=lambda: 1.0,
@@ -93,10 +93,26 @@ class Sent:
             self.kept.append({None: None, "body": mutation.body, "clear_body": b""}[what])
 
 
-def drive(
-    world: World, request: list[bytes], response: list[bytes], *, mode: BodyMode, sse: bool, trailers: tuple[bool, bool]
-) -> Sent:
-    """One request whose bodies come in these chunks, as a gateway of that mode sends it."""
+class Case(NamedTuple):
+    """A request, its answer, and where both are cut. Equal places give empty pieces."""
+
+    request: bytes
+    request_places: list[int]
+    response: bytes
+    sse: bool
+    response_places: list[int]
+    #: Whether request and answer have them.
+    trailers: tuple[bool, bool]
+    routes: bool
+
+    @property
+    def request_to_send(self) -> bytes:
+        return replace_model(self.request, OTHER) if self.routes else self.request
+
+
+def drive(case: Case, mode: BodyMode, request: list[bytes], response: list[bytes]) -> tuple[Sent, Ended]:
+    """One request whose bodies come in these pieces, as a gateway of that mode sends it, and how it ended."""
+    world = World(routes=case.routes)
     exchange = world.pipeline.open()
     sent = Sent()
 
@@ -104,47 +120,59 @@ def drive(
         for reply in exchange.handle(wire.decode(message.SerializeToString())):
             sent.take(wire.encode(reply))
 
+    def say_headers(half: str, headers: dict[str, bytes], message: Any) -> None:
+        for name, value in headers.items():
+            getattr(message, f"{half}_headers").headers.headers.add(key=name, raw_value=value)
+        say(message)
+
+    def say_rest(half: str, pieces: list[bytes], *, trailers: bool) -> None:
+        for index, piece in enumerate(pieces):
+            # Nothing is said before the decision.
+            assert half == "response" or not sent.kinds
+            message = ProcessingRequest()
+            body = getattr(message, f"{half}_body")
+            body.body = piece
+            body.end_of_stream = index == len(pieces) - 1 and not trailers
+            say(message)
+        if trailers:
+            message = ProcessingRequest()
+            getattr(message, f"{half}_trailers").SetInParent()
+            say(message)
+
     head = ProcessingRequest()
-    for name, value in ((":method", b"POST"), (":path", b"/v1/chat/completions")):
-        head.request_headers.headers.headers.add(key=name, raw_value=value)
     config = head.protocol_config
     config.request_body_mode = config.response_body_mode = int(mode)
     config.send_body_without_waiting_for_header_response = mode is STREAMED
-    say(head)
-    for index, piece in enumerate(request):
-        assert sent.kinds == []  # nothing is said before the decision
-        message = ProcessingRequest()
-        message.request_body.body = piece
-        message.request_body.end_of_stream = index == len(request) - 1 and not trailers[0]
-        say(message)
-    if trailers[0]:
-        message = ProcessingRequest()
-        message.request_trailers.SetInParent()
-        say(message)
+    say_headers("request", {":method": b"POST", ":path": b"/v1/chat/completions"}, head)
+    say_rest("request", request, trailers=case.trailers[0])
     assert sent.kinds[0] == "request_headers"
-    message = ProcessingRequest()
-    kind = b"text/event-stream" if sse else b"application/json"
-    for name, value in ((":status", b"200"), ("content-type", kind)):
-        message.response_headers.headers.headers.add(key=name, raw_value=value)
-    message.metadata_context.filter_metadata["envoy.lb"].update(
-        {"x-gateway-destination-endpoint-served": PODS[0].address}
-    )
-    say(message)
-    for index, piece in enumerate(response):
-        message = ProcessingRequest()
-        message.response_body.body = piece
-        message.response_body.end_of_stream = index == len(response) - 1 and not trailers[1]
-        say(message)
-    if trailers[1]:
-        message = ProcessingRequest()
-        message.response_trailers.SetInParent()
-        say(message)
+    head = ProcessingRequest()
+    head.metadata_context.filter_metadata["envoy.lb"].update({"x-gateway-destination-endpoint-served": PODS[0].address})
+    kind = b"text/event-stream" if case.sse else b"application/json"
+    say_headers("response", {":status": b"200", "content-type": kind}, head)
+    say_rest("response", response, trailers=case.trailers[1])
     exchange.close()
-    return sent
+    (ended,) = world.over
+    return sent, ended
+
+
+def drive_cut_and_whole(case: Case, mode: BodyMode) -> tuple[Sent, Sent]:
+    """What left where the bodies came in pieces, and where they came in one: the request ended the same."""
+    pieces = cut(case.request, case.request_places), cut(case.response, case.response_places)
+    (sent, ended), (whole, expected) = (
+        drive(case, mode, *pieces),
+        drive(case, mode, [case.request], [case.response]),
+    )
+    assert ended.outcome == expected.outcome
+    assert ended.outcome.status == 200
+    assert ended.outcome.usage.prompt is not None
+    assert ended.outcome.served == PODS[0].address
+    assert ended.request.model == expected.request.model
+    assert ended.decision.uncached_tokens == expected.decision.uncached_tokens
+    return sent, whole
 
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
-    """The body in pieces; equal places give empty ones."""
     bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     return [body[start:end] for start, end in pairwise(bounds)]
 
@@ -162,7 +190,7 @@ class Text(bytes):
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     prompt = draw(st.text(max_size=30)) * draw(st.sampled_from([1, 1, 20, 30_000]))
-    document = {"model": draw(st.text(min_size=1, max_size=8)), "messages": [{"role": "user", "content": prompt}]}
+    document = {"model": draw(st.text(max_size=8).filter(str.strip)), "messages": [{"role": "user", "content": prompt}]}
     members = draw(st.permutations([*document.items(), ("stream", draw(st.booleans())), ("x", {"model": "y"})]))
     text = json.dumps(dict(members), ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
     return Text(text.encode("utf-8", "surrogatepass"))
@@ -183,60 +211,32 @@ def responses(draw: st.DrawFn) -> tuple[bytes, bool]:
     return Text(stream.encode("utf-8", "surrogatepass")), True
 
 
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    request, request_places = draw(requests()), draw(PLACES)
+    response, sse = draw(responses())
+    trailers = draw(st.tuples(st.booleans(), st.booleans()))
+    return Case(request, request_places, response, sse, draw(PLACES), trailers, draw(st.booleans()))
+
+
 @settings(deadline=None, max_examples=150)
-@given(requests(), PLACES, responses(), PLACES, st.tuples(st.booleans(), st.booleans()), st.booleans())
-def test_full_duplex(
-    request: bytes,
-    places: list[int],
-    answer: tuple[bytes, bool],
-    answer_places: list[int],
-    trailers: tuple[bool, bool],
-    routes: bool,
-) -> None:
-    response, sse = answer
-    world, whole = World(routes=routes), World(routes=routes)
-    sent = drive(
-        world, cut(request, places), cut(response, answer_places), mode=FULL_DUPLEX, sse=sse, trailers=trailers
-    )
-    once = drive(whole, [request], [response], mode=FULL_DUPLEX, sse=sse, trailers=trailers)
-    expected = replace_model(request, OTHER) if routes else request
-    assert bytes(sent.request) == bytes(once.request) == expected
-    assert bytes(sent.response) == bytes(once.response) == response
+@given(cases())
+def test_full_duplex(case: Case) -> None:
+    sent, whole = drive_cut_and_whole(case, FULL_DUPLEX)
+    assert bytes(sent.request) == bytes(whole.request) == case.request_to_send
+    assert bytes(sent.response) == bytes(whole.response) == case.response
     # An end is said once: by the last chunk, or by the trailers.
-    assert sent.ends == [not one for one in trailers]
-    assert [sent.kinds.count(f"{half}_trailers") for half in ("request", "response")] == list(trailers)
-    same_end(world, whole)
+    assert sent.ends == [not one for one in case.trailers]
+    assert [sent.kinds.count(f"{half}_trailers") for half in ("request", "response")] == list(case.trailers)
 
 
 @settings(deadline=None, max_examples=60)
-@given(requests(), PLACES, responses(), PLACES, st.tuples(st.booleans(), st.booleans()), st.booleans())
-def test_streamed(
-    request: bytes,
-    places: list[int],
-    answer: tuple[bytes, bool],
-    answer_places: list[int],
-    trailers: tuple[bool, bool],
-    routes: bool,
-) -> None:
+@given(cases())
+def test_streamed(case: Case) -> None:
     """Envoy keeps the chunks, and wants one word on each."""
-    response, sse = answer
-    world, whole = World(routes=routes), World(routes=routes)
-    pieces, answers = cut(request, places), cut(response, answer_places)
-    sent = drive(world, pieces, answers, mode=STREAMED, sse=sse, trailers=trailers)
-    drive(whole, [request], [response], mode=STREAMED, sse=sse, trailers=trailers)
+    sent, _ = drive_cut_and_whole(case, STREAMED)
+    pieces = cut(case.request, case.request_places)
     assert len(sent.kept) == len(pieces)
-    assert sent.kinds.count("response_body") == len(answers)
+    assert sent.kinds.count("response_body") == len(case.response_places) + 1
     left = b"".join([piece if kept is None else kept for piece, kept in zip(pieces, sent.kept, strict=True)])
-    assert left == (replace_model(request, OTHER) if routes else request)
-    same_end(world, whole)
-
-
-def same_end(world: World, whole: World) -> None:
-    """The one request of each was picked for, counted and measured the same."""
-    (ended,), (expected,) = world.over, whole.over
-    assert ended.outcome == expected.outcome
-    assert ended.outcome.status == 200
-    assert ended.outcome.usage.prompt is not None
-    assert ended.outcome.served == PODS[0].address
-    assert ended.request.model == expected.request.model
-    assert ended.decision.uncached_tokens == expected.decision.uncached_tokens
+    assert left == case.request_to_send

@@ -1,7 +1,9 @@
 """Processes over real sockets."""
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -10,7 +12,6 @@ import pytest
 import pytest_asyncio
 
 from extproc.workers import peers as module
-from extproc.workers.lead import Lead
 from extproc.workers.peers import Incoming, Peers
 from extproc.workers.replica import Replica
 from scheduler.pool.shared import Event, SharedStore
@@ -31,6 +32,21 @@ class Process:
 
     def in_flight(self) -> list[int]:
         return [row["in_flight"] for row in self.store.statistics(0.0)]
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """In the place of a process. No server of asyncio's, which leaves open what it has just accepted when it is closed."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)
+        yield listener
+
+
+async def accepted(listener: socket.socket) -> socket.socket:
+    connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), PATIENCE)
+    return connection
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -109,31 +125,23 @@ async def test_one_that_does_not_listen_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 1 << 16)
-    connections = []
-
-    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        connections.append(writer)
-
-    server = await asyncio.start_unix_server(deaf, tmp_path / "b")
     a = Process(tmp_path, "a", "b")
-    await a.peers.start()
-    try:
-        await until(lambda: bool(connections))
+    with listening(tmp_path / "b") as listener:
+        await a.peers.start()
+        try:
+            with await accepted(listener):
 
-        def told() -> bool:
-            for _ in range(1000):
-                a.store.acquire(PODS[0], 5, 0.0)
-            a.peers.flush()
-            return len(connections) > 1
+                def cut_off() -> bool:
+                    for _ in range(1000):
+                        a.store.acquire(PODS[0], 5, 0.0)
+                    a.peers.flush()
+                    return "a process does not listen" in caplog.text
 
-        await until(told)
-        assert "a process does not listen" in caplog.text
-    finally:
-        await a.peers.stop()
-        server.close()
-        for writer in connections:
-            writer.transport.abort()
+                await until(cut_off)
+                with await accepted(listener):  # and comes back
+                    pass
+        finally:
+            await a.peers.stop()
 
 
 class Endless:
@@ -154,33 +162,13 @@ async def test_one_that_ends_while_it_is_told_does_not_hold_up_the_next(
 ) -> None:
     monkeypatch.setattr(module, "HISTORY_PAUSE", 0.0)
     monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
-    connections = 0
-
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        await reader.readexactly(100)
-        connections += 1
-        writer.transport.abort()
-
-    server = await asyncio.start_unix_server(hang_up, tmp_path / "b")
     a = Process(tmp_path, "a", "b")
     a.peers.replicas["endless"] = Endless()
-    await a.peers.start()
-    try:
-        await until(lambda: connections > 1)
-    finally:
-        await a.peers.stop()
-        server.close()
-
-
-async def test_one_leads(tmp_path: Path) -> None:
-    path = str(tmp_path / "x" / ".lead")
-    first, second = Lead(path), Lead(path)
-    await first.taken()
-    waiting = asyncio.create_task(second.taken())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    first.release()
-    first.release()
-    await asyncio.wait_for(waiting, PATIENCE)
-    second.release()
+    with listening(tmp_path / "b") as listener:
+        await a.peers.start()
+        try:
+            for _ in range(2):
+                with await accepted(listener) as connection:
+                    assert await asyncio.get_running_loop().sock_recv(connection, 100)
+        finally:
+            await a.peers.stop()
