@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types layers unit integration browser protos docs screenshots bench clean
+.PHONY: help demo test lint types layers unit compiled compiled-unit integration browser protos docs screenshots bench clean
 
 help:
 	@echo "make demo         the whole stack on this machine (DEMO_ARGS='--once --json', '--config PATH', …)"
 	@echo "make test         lint, types, layers, and all tests"
 	@echo "make unit         the tests that need no Envoy"
+	@echo "make compiled     the same source with its request path compiled, in build/compiled, for PYTHONPATH; needs a C compiler"
 	@echo "make integration  the tests that run the real Envoy"
 	@echo "make browser      the tests of the admin page in a real Chromium, which must be there (CHROMIUM=/path/to/it)"
 	@echo "make docs         generate docs/configuration.md and docs/schema again from the configuration's model"
@@ -30,9 +31,10 @@ demo: $(STAMP)
 	$(BIN)/infer-gateway demo $(DEMO_ARGS)
 
 test: lint types layers
-	$(BIN)/python -m pytest tests/unit tests/property tests/conformance tests/distribution --cov --cov-report=
+	$(BIN)/python -m pytest tests/unit tests/property tests/conformance --cov --cov-report=
 	$(BIN)/python -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
-	$(BIN)/python -m pytest tests/integration
+	@$(MAKE) --no-print-directory compiled-unit
+	$(BIN)/python -m pytest tests/distribution tests/integration
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -46,6 +48,33 @@ layers: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/property tests/conformance
+
+# The same source, its request path compiled by mypyc. Built of a source archive, since compilers leave their files where
+# the source is, and there they would be imported in its place.
+COMPILED := build/compiled
+SOURCES := pyproject.toml $(shell find extproc scheduler modelsim envoy -type f ! -name '*.pyc')
+# What stands in the way of compiling; empty: nothing.
+NO_COMPILER = $(BIN)/python -c 'import os, shutil, sysconfig as s; \
+	cc = (os.environ.get("CC") or s.get_config_var("CC") or "cc").split()[0]; \
+	head = os.path.join(s.get_path("include"), "Python.h"); \
+	print("" if shutil.which(cc) and os.path.exists(head) else f"it needs a C compiler ({cc}) and Python.h ({head})")'
+
+compiled: $(COMPILED)/.built
+
+$(COMPILED)/.built: $(STAMP) $(SOURCES)
+	@why=$$($(NO_COMPILER)); if [ -n "$$why" ]; then echo "make compiled: $$why" >&2; exit 1; fi
+	@rm -rf build/sdist $(COMPILED)
+	$(BIN)/python -m hatchling build --target sdist --directory build/sdist
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --target $(COMPILED) build/sdist/*.tar.gz
+	@touch $@
+
+# The tests of the source once more, of what is compiled of it. PYTHONSAFEPATH: else the checkout would be imported.
+compiled-unit: $(STAMP)
+	@why=$$($(NO_COMPILER)); if [ -n "$$why" ]; then echo "the compiled build is not tested: $$why"; else \
+		$(MAKE) --no-print-directory compiled && export PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED) && \
+		$(BIN)/python -c 'from extproc.build_info import compiled; assert compiled()' && \
+		$(BIN)/python -m pytest -n 2 tests/unit tests/property tests/conformance; fi
 
 integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration
@@ -61,7 +90,8 @@ docs: $(STAMP)
 screenshots: $(STAMP)
 	$(BIN)/python docs/make_screenshots.py
 
-# Its peers and load clients get environments of their own, bench/.venv-*: 1.5 GB at the first run.
+# Its peers and load clients get environments of their own, bench/.venv-*: 1.5 GB at the first run. What is measured is
+# the compiled build, which it makes by `make compiled`, and for comparison the source.
 bench: $(STAMP)
 	$(BIN)/python bench/peers.py $(BENCH_ARGS)
 

@@ -1,7 +1,7 @@
 """The budget of one request in the sidecar, line by line: CPU µs, everything on, without the transport's own share.
 
 The messages are such as Envoy sends; the stages are those of `extproc/pipeline.py`, measured alone, and then the whole
-of an exchange: request headers, body, end of answer. `bench/transport.py` has the transport.
+of an exchange: request headers, body, end of the stream, its line in the log. `bench/transport.py` has the transport.
 
     python bench/hot_path.py [--pods 8] [--kib 1] [--rounds 7]
 """
@@ -17,18 +17,19 @@ from typing import Any
 import msgspec
 
 from extproc import wire
-from extproc._pb import ProcessingRequest, TokenUsage
+from extproc._pb import ProcessingRequest, StreamAccessLogsMessage, TokenUsage
 from extproc.auth.base import Identity
+from extproc.build_info import compiled
 from extproc.decisions import DecisionLog
 from extproc.headers import AUTHORIZATION, Headers
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
-from extproc.mutation import destination, routing
-from extproc.outcomes import Outcome
+from extproc.mutation import destination
+from extproc.outcomes import Outcome, from_log
 from extproc.parsers import parse
 from extproc.pipeline import Pipeline
 from extproc.pools import Pool
-from extproc.replies import RequestBodyReply, Tag
+from extproc.replies import Mutation, RequestBodyReply, Tag
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule
@@ -41,7 +42,9 @@ PATH = "/v1/chat/completions"
 #: Different prompts, of which groups share their system prompt.
 PROMPTS = 512
 GROUPS = 16
-CALLS = 1000
+CALLS = 1024
+#: Requests that are told of at once: Envoy collects them for 50 ms.
+LOGGED = 32
 
 
 def header_message() -> bytes:
@@ -89,25 +92,31 @@ def body_message(body: bytes) -> bytes:
     return message.SerializeToString()
 
 
-def trailers_message(served: str) -> bytes:
-    message = ProcessingRequest()
-    for name, value in (("x-gateway-timing-ttft-us", b"101241"), ("x-gateway-timing-stream-us", b"404181")):
-        header = message.response_trailers.trailers.headers.add()
-        header.key, header.raw_value = name, value
-    metadata = message.metadata_context
-    fields = metadata.filter_metadata["envoy.lb"].fields
-    fields["x-gateway-destination-endpoint"].string_value = ",".join([served] * 5)
-    fields["x-gateway-destination-endpoint-served"].string_value = served
-    attributes = message.attributes["envoy.filters.http.ext_proc"].fields
-    attributes["response.code"].number_value = 200
-    attributes["response.code_details"].string_value = "via_upstream"
-    attributes["upstream.address"].string_value = served
-    attributes["upstream.request_attempt_count"].number_value = 1
+def log_message(served: str) -> bytes:
+    """What Envoy's log tells of some requests at once."""
+    message = StreamAccessLogsMessage()
     usage = TokenUsage()
     usage.input_tokens.value, usage.output_tokens.value, usage.input_token_details.cached_tokens.value = 300, 20, 200
-    packed = metadata.typed_filter_metadata["envoy.ai.token_usage"]
-    packed.type_url = f"type.googleapis.com/{wire.USAGE_TYPE}"
-    packed.value = usage.SerializeToString()
+    for number in range(LOGGED):
+        entry = message.http_logs.log_entry.add()
+        common = entry.common_properties
+        metadata = common.metadata
+        own = metadata.filter_metadata["infer-gateway"].fields
+        own["key"].string_value = f"{number:016x}"
+        own["admitted"].bool_value = True
+        fields = metadata.filter_metadata["envoy.lb"].fields
+        fields["x-gateway-destination-endpoint"].string_value = ",".join([served] * 5)
+        fields["x-gateway-destination-endpoint-served"].string_value = served
+        guard = metadata.filter_metadata["envoy.filters.http.rbac"].fields
+        guard["enforced_effective_policy_id"].string_value = "picked"
+        guard["enforced_engine_result"].string_value = "allowed"
+        packed = metadata.typed_filter_metadata["envoy.ai.token_usage"]
+        packed.type_url = f"type.googleapis.com/{wire.USAGE_TYPE}"
+        packed.value = usage.SerializeToString()
+        common.custom_tags["ttft-us"], common.custom_tags["stream-us"] = "101241", "404181"
+        common.upstream_request_attempt_count = 1
+        entry.response.response_code.value = 200
+        entry.response.response_code_details = "via_upstream"
     return message.SerializeToString()
 
 
@@ -166,8 +175,7 @@ def main() -> None:
 
     raw = bodies(options.kib << 10)
     head, messages = header_message(), [body_message(one) for one in raw]
-    ends = {pod.address: trailers_message(pod.address) for pod in pods}
-    end = ends[pods[0].address]
+    told = log_message(pods[0].address)
     parsed = [parse(PATH, one) for one in raw]
     requests = [Request(model="bench", prompt=one.prompt) for one in parsed]
     index = profile.plugins["prefix-cache"].index
@@ -175,23 +183,27 @@ def main() -> None:
     value = destination(pods[:5])
     headers = Headers([(":method", b"POST"), (AUTHORIZATION, b"Bearer " + b"x" * 420)])
     outcome = Outcome(status=200, served=pods[0].address, attempts=1, ttft=0.1, stream=0.4)
+    waiting: list[tuple[str, str]] = []
 
     def exchange(number: int) -> None:
         one = pipeline.open()
-        picked = ""
-        for message in (head, messages[number % PROMPTS], None):
-            for reply in one.handle(wire.decode(ends[picked] if message is None else message)):
+        for message in (head, messages[number % PROMPTS]):
+            for reply in one.handle(wire.decode(message)):
                 wire.encode(reply)
-                if isinstance(reply, RequestBodyReply):
-                    picked = reply.mutation.destination.partition(",")[0]
+                if isinstance(reply, RequestBodyReply) and reply.tag is not None:
+                    waiting.append((reply.tag.key, reply.mutation.destination.partition(",")[0]))
         one.close()
+        if len(waiting) == LOGGED:
+            for entry, (key, picked) in zip(wire.decode_log(told), waiting, strict=True):
+                pipeline.ledger.arrived(key, from_log(msgspec.structs.replace(entry, served=picked)), now)
+            waiting.clear()
 
     for number in range(PROMPTS):
         exchange(number)
     stages: dict[str, Callable[[int], object]] = {
         "decode: headers": lambda _n: wire.decode(head),
         "decode: body": lambda n: wire.decode(messages[n % PROMPTS]),
-        "decode: end of answer": lambda _n: wire.decode(end),
+        "decode: log, of one request": lambda n: None if n % LOGGED else wire.decode_log(told),
         "auth (cached verdict)": lambda _n: authenticator.check(headers.raw(AUTHORIZATION), 1, now=0.0),
         "parse (JSON, prompt text)": lambda n: parse(PATH, raw[n % PROMPTS]),
         "hash": lambda n: index.hashes("bench", parsed[n % PROMPTS].prompt),
@@ -200,11 +212,12 @@ def main() -> None:
             profile, requests[n % PROMPTS], store.snapshot(now), now=now, rng=pipeline.rng
         ),
         "count in and out": lambda _n: store.acquire(pods[0], 100, now).release(now),
-        "encode": lambda n: wire.encode(RequestBodyReply(routing(value), None, Tag(f"{n:016x}"))),
+        "encode": lambda n: wire.encode(RequestBodyReply(Mutation(destination=value), None, Tag(f"{n:016x}"))),
         "metrics of an end": lambda _n: metrics.ended("bench", pods[0].address, outcome, 0.5, streamed=True),
         "the whole exchange": exchange,
     }
-    print(f"{options.pods} pods, {options.kib} KiB bodies; CPU µs, min / median of {options.rounds} rounds")
+    how = "compiled" if compiled() else "not compiled"
+    print(f"{options.pods} pods, {options.kib} KiB bodies; CPU µs, min / median of {options.rounds} rounds; {how}")
     for name, call in stages.items():
         least, median = per_call(call, options.rounds)
         print(f"  {name:32} {least:7.1f} / {median:7.1f}")

@@ -2,11 +2,12 @@
 
     python bench/peers.py [--quick] [--rounds 3] [--seconds 2] [--systems NAME …] [--no-aiperf]
 
-Systems: the pods asked directly; Envoy alone; this gateway with JWT (a token that was checked before), without auth,
-and with its grpc.aio transport; vllm-router and smg, round_robin and cache_aware. Each in front of the same 8 pods,
-asked by wrk. Measured are CPU time per request (all processes, from /proc), requests per second, and latency. The
-matrix is not a full product: sizes of bodies at 32 requests at once, numbers of requests at once with 1 KB, streams at
-32 with 1 KB.
+Systems: the pods asked directly; Envoy alone; this gateway with JWT (a token that was checked before), the same from
+its source, without auth, and with its grpc.aio transport; vllm-router and smg, round_robin and cache_aware. This
+gateway is compiled, as its image is, but for the one; where it cannot be (`make compiled`), the first line says so.
+Each in front of the same 8 pods, asked by wrk. Measured are CPU time per request (all processes, from /proc), requests
+per second, and latency. The matrix is not a full product: sizes of bodies at 32 requests at once, numbers of requests
+at once with 1 KB, streams at 32 with 1 KB.
 
 All systems run all the time; cells take turns, and within a cell the systems do, each round in another order. Then
 aiperf measures times to first token in front of simulated engines whose caches hold half of the prompts.
@@ -28,12 +29,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from gateways import tokens
+from gateways import compiled, tokens
 from gateways.load import Load, WrkFailed
 from gateways.plots import plot
 from gateways.processes import cpu_seconds, resident_mib
 from gateways.report import Cell, Results, tables, token_table, verdicts
-from gateways.systems import ALL, System, start
+from gateways.systems import ALL, NOT_COMPILED, System, start
 
 from extproc.demo.process import Child, ChildFailed
 
@@ -51,6 +52,7 @@ CELLS = (
 #: for does not depend on sizes.
 SIZES = {
     "vllm-router cache_aware": (1, 8, 32),
+    "infer-gateway, not compiled": (1, 32),
     "infer-gateway, no auth": (1, 32),
     "infer-gateway, 2 workers": (1, 32),
 }
@@ -148,12 +150,15 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), cpu)
     return (
-        f"{os.cpu_count()} cores, {cpu}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+        f"{os.cpu_count()} cores, {cpu}, {platform.system()} {platform.release()}, Python {platform.python_version()},"
+        f" {compiled.said()}"
     )
 
 
 async def run(options: argparse.Namespace) -> int:
     started = time.monotonic()
+    if compiled.obstacle():
+        options.systems = [name for name in options.systems if name != NOT_COMPILED]  # it would be measured twice
     head = (
         f"{machine()}. {options.rounds} rounds of {options.seconds} s, medians; {PODS} pods that answer at once;"
         f" Envoy with {options.envoy_workers} workers; bodies begin as one in 64 do and end as no other does."

@@ -6,7 +6,7 @@ their CPU time is read from /proc. The client replays bytes that Envoy sent, on 
 Envoy's would. All cases take turns within a round; ratios are taken within a round.
 """
 
-# ruff: noqa: E402 - the paths come first
+# ruff: noqa: E402 - the path comes first
 import argparse
 import asyncio
 import os
@@ -21,10 +21,12 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from support.envoy_bytes import RECORDED
 from support.http2_mutations import split
+
+from extproc.build_info import compiled
 
 KINDS = ("grpcio", "sidecar")
 LOOPS = ("asyncio", "uvloop")
@@ -220,6 +222,7 @@ def measure(servers: dict[tuple[str, str], Server], rounds: int, seconds: float)
             cpu[case].append((server.cpu() - before) / streams)
             wall[case].append(took / streams * 1e6 * concurrency)
             client.close()
+    print("Compiled." if compiled() else "Not compiled.")
     print("CPU µs per stream of the server, least and median; mean time of a stream, µs, with the client's own")
     print(f"{'loop':8} {'streams':>7}  {'grpcio':>17}  {'sidecar':>15}  {'ratio':>5}  {'grpcio':>8} {'sidecar':>8}")
     for (loop, concurrency, first), (_, _, second) in pairwise(cases):

@@ -18,11 +18,10 @@ from extproc.headers import (
     POOL,
     PREFILLER,
 )
-from extproc.session import OWN_TRAILER_PREFIX
 from extproc.workers.place import places
 
 #: What headers begin with through which the gateway and Envoy speak. From a client they mean nothing.
-OWN_PREFIXES = (DESTINATION, OWN_TRAILER_PREFIX, "x-envoy-", *CONTROL_PREFIXES)
+OWN_PREFIXES = (DESTINATION, "x-envoy-", *CONTROL_PREFIXES)
 #: Headers that the sidecar's answers carry.
 _ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate")
 
@@ -89,13 +88,13 @@ def render(config: GatewayConfig) -> str:
         "retries": config.envoy.retries,
         "max_body_bytes": config.listener.max_body_bytes,
         "stripped_headers": _removals((*identity, *CONTROL_NAMES), OWN_PREFIXES),
-        "mutable_headers": "|".join([*mutable, re.escape(OWN_TRAILER_PREFIX) + ".*"]),
+        "mutable_headers": "|".join(mutable),
         "guard_disabled": json.dumps(config.auth_policy() is None and not config.routes),
         "response_header_mode": "SEND" if config.rewrites_answers() else "SKIP",
         "allow_mode_override": json.dumps(config.rewrites_answers()),
         "explanation_disabled": json.dumps(not config.debug.response_header),
-        "outcome_trailers_disabled": json.dumps(config.envoy.outcomes != "trailers"),
-        "outcome_log_disabled": json.dumps(config.envoy.outcomes != "access-log"),
+        "ai_filter_disabled": json.dumps(config.envoy.usage != "ai-filter"),
+        "stable_filters_disabled": json.dumps(config.envoy.usage != "stable-filters"),
         "sidecar_endpoints": json.dumps(_processes(config.transport)),
         "sidecar_health_checks": json.dumps([] if config.transport.alone else [SIDECAR_HEALTH_CHECK]),
         "health_path": dialects[0].health_path,

@@ -75,8 +75,6 @@ class TokenUsage(msgspec.Struct, frozen=True):
 class ResponseTrailers(msgspec.Struct, frozen=True):
     headers: Headers
     served: str = ""
-    #: What Envoy's own filter read out of the answer; None where it read none.
-    usage: TokenUsage | None = None
     attributes: Mapping[str, object] = NO_ATTRIBUTES
 
 
@@ -92,7 +90,7 @@ class LogEntry(msgspec.Struct, frozen=True):
     #: `%RESPONSE_CODE_DETAILS%`.
     details: str = ""
     usage: TokenUsage = TokenUsage()
-    #: The timings of envoy/gateway.yaml, as its trailers have them.
+    #: The timings of envoy/gateway.yaml.
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 

@@ -13,11 +13,8 @@ SERVED = "x-gateway-destination-endpoint-served"
 SUBSET = "x-gateway-destination-endpoint-subset"
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 
-#: Dynamic metadata of this gateway's own: the key by which a request is found again in Envoy's access log, and whether
-#: its outcome was told on its own stream already (envoy/gateway.yaml logs those only for which it was not).
+#: Dynamic metadata of this gateway's own: the key by which a request is found again in Envoy's access log.
 OWN_NAMESPACE = "infer-gateway"
-#: Where Envoy's stable filters put the counts of an answer (envoy/gateway.yaml).
-USAGE_NAMESPACE = "infer-gateway.usage"
 KEY = "key"
 #: The decision in words, which Envoy puts into the response header `DEBUG`, if the request had the header `DEBUG: true`
 #: and the configuration allows it.
@@ -25,7 +22,6 @@ EXPLANATION = "explanation"
 #: Says that the sidecar let the request in, before it has decided where to.
 ADMITTED = "admitted"
 DEBUG = "x-gateway-debug"
-TOLD = "told"
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from extproc.outcomes import UNKNOWN, Outcome
@@ -54,6 +55,10 @@ class Ledger:
         self._early[key] = _Early(now + PATIENCE, outcome)
         if len(self._early) > MAX_WAITING:
             self._early.popitem(last=False)
+
+    def give_up(self) -> None:
+        """Nothing will come any more."""
+        self.expire(inf)
 
     def expire(self, now: float) -> None:
         """Gives up what was waited for long enough. Call it now and then."""

@@ -193,8 +193,10 @@ def model_server(
 
 @app.command()
 def version() -> None:
-    """Print the version."""
-    print(__version__)
+    """Print the version, and whether it is the compiled one."""
+    from extproc.build_info import compiled
+
+    print(f"{__version__} (compiled)" if compiled() else __version__)
 
 
 def main() -> None:

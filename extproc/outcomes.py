@@ -1,10 +1,9 @@
 """How a request ended, put together from whatever Envoy tells of it.
 
-Sources, best first; a later one only fills in what is missing:
+Sources:
 
-- the response trailers message, which Envoy's own filters load with status, host, attempts, timings and token usage;
-- the response headers and body messages, where a gateway sends them;
-- the access log, for requests of which the stream said nothing: failures, and answers without token usage;
+- the access log of our own Envoy, whose filters load it with timings and token usage;
+- the response messages of the stream, where a gateway sends them: headers, body, trailers;
 - the end of the stream, which says only that the request is over.
 """
 
@@ -13,12 +12,12 @@ from collections.abc import Mapping
 import msgspec
 
 from extproc.events import LogEntry, ResponseHeaders, ResponseTrailers, TokenUsage
-from extproc.headers import STATUS, Headers
+from extproc.headers import STATUS
 
-#: Trailers that Envoy adds for us (envoy/gateway.yaml): microseconds from the request's last byte to the answer's first
-#: body byte, and from there to its last.
-TTFT_TRAILER = "x-gateway-timing-ttft-us"
-STREAM_TRAILER = "x-gateway-timing-stream-us"
+#: Tags of an entry (envoy/gateway.yaml): microseconds from the request's last byte to the answer's first body byte, and
+#: from there to its last.
+TTFT_TAG = "ttft-us"
+STREAM_TAG = "stream-us"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,15 +48,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 UNKNOWN = Outcome()
 
 
-def from_trailers(event: ResponseTrailers, earlier: Outcome = UNKNOWN) -> Outcome:
+def from_trailers(event: ResponseTrailers, earlier: Outcome) -> Outcome:
     attributes = event.attributes
     return Outcome(
         status=_integer(attributes, "response.code") or earlier.status,
         served=event.served or _text(attributes, "upstream.address") or earlier.served,
         attempts=_integer(attributes, "upstream.request_attempt_count") or earlier.attempts,
-        ttft=_microseconds(event.headers, TTFT_TRAILER) or earlier.ttft,
-        stream=_microseconds(event.headers, STREAM_TRAILER) or earlier.stream,
-        usage=event.usage or earlier.usage,
+        ttft=earlier.ttft,
+        stream=earlier.stream,
+        usage=earlier.usage,
         details=_text(attributes, "response.code_details") or earlier.details,
     )
 
@@ -78,8 +77,8 @@ def from_log(entry: LogEntry) -> Outcome:
         status=entry.status or None,
         served=entry.served,
         attempts=entry.attempts or None,
-        ttft=_seconds(entry.tags.get(TTFT_TRAILER, "")),
-        stream=_seconds(entry.tags.get(STREAM_TRAILER, "")),
+        ttft=_seconds(entry.tags.get(TTFT_TAG, "")),
+        stream=_seconds(entry.tags.get(STREAM_TAG, "")),
         usage=entry.usage,
         details=entry.details,
     )
@@ -95,10 +94,6 @@ def _text(attributes: Mapping[str, object], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _microseconds(headers: Headers, name: str) -> float | None:
-    """Seconds, or None: Envoy writes `-` for a time that it does not have."""
-    return _seconds(headers.get(name))
-
-
 def _seconds(microseconds: str) -> float | None:
+    """Seconds, or None: Envoy writes `-` for a time that it does not have."""
     return int(microseconds) / 1e6 if microseconds.isdecimal() else None

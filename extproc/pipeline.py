@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from extproc.actions import HeadReady, RequestReady
 from extproc.answer_names import answer_names
-from extproc.auth.base import Identity, Pending
-from extproc.auth.jwt import Authenticator
+from extproc.auth.base import Identity, Pending, TokenChecker
 from extproc.decisions import DecisionLog
 from extproc.ended import Witness
 from extproc.errors import (
@@ -45,13 +45,13 @@ from extproc.headers import (
 )
 from extproc.ledger import Ledger
 from extproc.metrics import Metrics
-from extproc.mutation import admission, destination, routing, with_length
+from extproc.mutation import admission, destination, with_length
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.pools import Pool
 from extproc.replies import NO_MUTATION, Mutation, Reply, Tag
 from extproc.rewrite import names_models, replace_model
 from extproc.routes import Routes, in_order
-from extproc.session import HeadReady, RequestReady, Session
+from extproc.session import Session
 from scheduler.cycle import schedule
 from scheduler.disaggregation import Disaggregation
 from scheduler.errors import NoReadyPod, Saturated
@@ -73,7 +73,7 @@ class Pipeline:
         *,
         pools: Mapping[str, Pool],
         routes: Routes | None = None,
-        authenticator: Authenticator | None,
+        authenticator: TokenChecker | None,
         metrics: Metrics,
         decisions: DecisionLog,
         ledger: Ledger,
@@ -298,7 +298,7 @@ class Exchange:
             removed = tuple([one for one in removed if one != PREFILLER])
         # Without routes there is one pool, and Envoy need not know its name.
         name = "" if self._pipeline.routes is None else pool.name
-        return routing(destination(decision.pods), told, removed, name)
+        return Mutation(told, removed, destination(decision.pods), name)
 
     def _explanation(self, pool: Pool, decision: Decision) -> str:
         """The decision in words, for a client that asks and may."""

@@ -10,7 +10,8 @@ class Mutation(msgspec.Struct, frozen=True):
 
     set_headers: tuple[tuple[str, str], ...] = ()
     remove_headers: tuple[str, ...] = ()
-    #: Dynamic metadata `envoy.lb` / `x-gateway-destination-endpoint`: the pods in order; empty sets none.
+    #: The pods in order; empty: none. Both the header `x-gateway-destination-endpoint` and the dynamic metadata
+    #: `envoy.lb` / `x-gateway-destination-endpoint`, which "MUST be the same value" (protocol 004).
     destination: str = ""
     #: Dynamic metadata `envoy.lb` / `x-gateway-pool`: where Envoy finds a pod when all of these are gone; empty: none.
     pool: str = ""
@@ -82,7 +83,7 @@ class ResponseBodyChunk(msgspec.Struct, frozen=True):
 
 
 class ResponseTrailersReply(msgspec.Struct, frozen=True):
-    remove_headers: tuple[str, ...] = ()
+    """They go on."""
 
 
 class ImmediateReply(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from extproc.access_log import AccessLog
 from extproc.admin import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
+from extproc.build_info import compiled
 from extproc.config import EndpointsConfig, GatewayConfig, Loaded
 from extproc.config.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
@@ -48,6 +49,9 @@ from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a process which ends waits for outcomes: ten times what Envoy collects its log for. Between looks: less.
+LAST_OUTCOMES = 0.5
+LOG_LOOK = 0.01
 #: Seconds between looks at readiness and at outcomes that do not come: a probe's own period is a second at the least.
 TEND_INTERVAL = 0.05
 #: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but somebody
@@ -319,6 +323,7 @@ class Gateway:
             "serving",
             extra={
                 "version": __version__,
+                "compiled": compiled(),
                 "extproc": address,
                 "admin": admin,
                 "endpoints_file": self._config.envoy.endpoints_file,
@@ -378,13 +383,21 @@ class Gateway:
             await self._transport.set_ready(False)
             if self._line is not None:
                 self._line.tell("draining")
-            await self._transport.stop(self._config.transport.drain_timeout)
+            await self._transport.stop(self._config.transport.drain_timeout, self._told)
+            self._ledger.give_up()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._cleanup.aclose()
         await self._admin.stop()
         log.info("stopped")
+
+    async def _told(self) -> None:
+        """Waits for what Envoy's log still has to tell of requests that are over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_OUTCOMES):
+                while len(self._ledger):  # noqa: ASYNC110 - pure, it knows no events
+                    await asyncio.sleep(LOG_LOOK)
 
     def _explain(self, path: str, body: bytes) -> dict[str, Any]:
         if self._pipeline is None:

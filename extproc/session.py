@@ -33,6 +33,7 @@ from typing import Any
 
 import msgspec
 
+from extproc.actions import HeadReady, RequestReady
 from extproc.answer_names import AnswerNames
 from extproc.errors import LocalProtocolError, Refusal, RemoteProtocolError, body_too_large
 from extproc.events import (
@@ -63,9 +64,6 @@ from extproc.replies import (
     ResponseTrailersReply,
     Tag,
 )
-
-#: Trailers that Envoy adds for this sidecar (see envoy/gateway.yaml).
-OWN_TRAILER_PREFIX = "x-gateway-timing-"
 
 #: Before the code of a refusal in Envoy's `%RESPONSE_CODE_DETAILS%`: tells our answers from Envoy's own.
 DETAILS = "infer_gateway_"
@@ -100,23 +98,6 @@ class ResponseState(Enum):
     WAITING = auto()
     STARTED = auto()
     ENDED = auto()
-
-
-class HeadReady(msgspec.Struct, frozen=True):
-    """The request's headers are there: call `proceed()` or `reject()`."""
-
-    head: RequestHeaders
-
-
-class RequestReady(msgspec.Struct, frozen=True):
-    """As much of the request as will be seen is there: call `route()` or `reject()`."""
-
-    head: RequestHeaders
-    #: None where Envoy does not show the body before it wants the decision; empty where the request has none.
-    body: bytes | None
-    #: False: the body may have been cut by Envoy (BUFFERED_PARTIAL).
-    complete: bool
-    subset: tuple[str, ...] | None
 
 
 ResponseEvent = ResponseHeaders | ResponseBody | ResponseTrailers
@@ -371,9 +352,7 @@ class Session:
         self.response_state = ResponseState.ENDED
         if self._names is not None and (rest := self._names.end()):
             self._give_back(rest, last=False)
-        # The gateway's own timings travel on trailers; the client is not to see them.
-        remove = tuple([name for name, _ in event.headers if name.startswith(OWN_TRAILER_PREFIX)])
-        self._replies.append(ResponseTrailersReply(remove) if remove else _TRAILERS_GO_ON)
+        self._replies.append(_TRAILERS_GO_ON)
         return event
 
 

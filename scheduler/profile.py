@@ -103,7 +103,7 @@ class Profile:
         self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
         self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters]
         self.scorers = [
-            Member(name, SCORE, _scorer(plugins[name]), scraped_only=getattr(plugins[name], "scraped_only", False))
+            Member(name, SCORE, _scorer(plugins[name]), scraped_only=_scraped_only(plugins[name]))
             for name, _ in scorers
         ]
         self.recorders = [Member(name, PICKED, p.picked) for name, p in every if isinstance(p, Recorder)]
@@ -172,3 +172,7 @@ def _filter(plugin: Filter) -> Callable[..., Any]:
 
 def _scorer(plugin: Scorer) -> Callable[..., Any]:
     return plugin.score
+
+
+def _scraped_only(plugin: Scorer) -> bool:
+    return bool(getattr(plugin, "scraped_only", False))

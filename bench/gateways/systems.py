@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from engines.environment import environment
+from gateways import compiled
 
 from extproc.config import loads
 from extproc.demo.process import Child, ChildFailed
@@ -25,10 +26,14 @@ HERE = Path(__file__).resolve().parent
 START_TIMEOUT = 60.0
 AUTH = "auth: {issuer: https://issuer.example, audiences: [models], jwksUri: 'file:///replaced'}\n"
 
+#: The one that runs from its source. The others are compiled, where a C compiler is there, as the image is.
+NOT_COMPILED = "infer-gateway, not compiled"
+
 #: Name -> configuration. All that is left out has its default: all default plugins, a scrape of each pod every 200 ms,
 #: metrics.
 OURS: dict[str, str] = {
     "infer-gateway": AUTH,
+    NOT_COMPILED: AUTH,
     "infer-gateway, no auth": "{}",
     "infer-gateway, 2 workers": "transport: {workers: 2}\n" + AUTH,
     "infer-gateway, grpc.aio": "transport: {mode: grpcio}\n" + AUTH,
@@ -148,8 +153,12 @@ async def _ours(name: str, pods: Sequence[str], envoy_workers: int) -> AsyncIter
         if config.auth_policy() is not None:
             auth, token = local_issuer(config.auth, Path(folder))
             config = config.model_copy(update={"auth": auth})
-        async with Stack(config, pods, envoy_concurrency=envoy_workers) as stack:
+        machine_code = name != NOT_COMPILED and not compiled.obstacle()
+        env = compiled.environment(machine_code)
+        async with Stack(config, pods, envoy_concurrency=envoy_workers, sidecar_env=env) as stack:
             assert stack.sidecar is not None
+            # What is measured is what is said to be.
+            await stack.sidecar.line(lambda text: f'"compiled":{json.dumps(machine_code)}' in text, START_TIMEOUT)
             assert stack.envoy is not None
             parts = {"Envoy": [stack.envoy.process.pid], "sidecar": [stack.sidecar.process.pid]}
             yield System(name, stack.address, parts, token)

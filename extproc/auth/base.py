@@ -157,3 +157,15 @@ class KeySource(Protocol):
     def refresh(self, now: float) -> Pending | None:
         """Ask for newer keys. None: not now, they were asked for a moment ago."""
         ...
+
+
+class TokenChecker(Protocol):
+    """What says who sent a request: `extproc.auth.jwt.Authenticator`."""
+
+    def check(self, authorization: bytes | None, count: int, *, now: float, final: bool = False) -> Identity | Pending:
+        """Check the one Authorization header of a request. A `Pending` is awaited, then asked again with `final=True`.
+
+        Raises:
+            Refusal: the request is refused.
+        """
+        ...

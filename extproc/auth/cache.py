@@ -2,10 +2,8 @@
 
 from collections import OrderedDict
 
-import msgspec
-
-from extproc.auth.base import Identity, KeySource, Reason
-from extproc.auth.keys import KeySet
+from extproc.auth.base import Identity, Reason
+from extproc.auth.verdicts import Accepted, Refused
 
 #: About 1 KiB each with the claims: 10 MiB. More bearers at once than that are verified again, at 0.1 ms.
 MAX_ACCEPTED = 10_000
@@ -13,23 +11,6 @@ MAX_ACCEPTED = 10_000
 MAX_REFUSED = 1_000
 #: Seconds. Long enough to blunt a client in a retry loop, too short to be noticed by an honest one.
 REFUSED_FOR = 2.0
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    identity: Identity
-    #: Seconds since the epoch: the token's `exp`.
-    until: float
-    source: KeySource
-    #: The keys that the token was verified with: with others, the verdict is void.
-    keys: KeySet
-
-
-class Refused(msgspec.Struct, frozen=True):
-    reason: Reason
-    until: float
-    #: None where no key had a part in it.
-    source: KeySource | None = None
-    keys: KeySet | None = None
 
 
 class VerdictCache:

@@ -9,10 +9,11 @@ from hashlib import blake2b
 from types import MappingProxyType
 
 from extproc.auth.base import ALGORITHMS, AuthPolicy, Identity, KeySource, Pending, Reason
-from extproc.auth.cache import REFUSED_FOR, Accepted, Refused, VerdictCache
+from extproc.auth.cache import REFUSED_FOR, VerdictCache
 from extproc.auth.claims import check_audience, check_subject, check_times, has, models
 from extproc.auth.keys import KeySet, verify
 from extproc.auth.token import MAX_AUTHORIZATION, Token, TokenError, bearer, parse
+from extproc.auth.verdicts import Accepted, Refused
 from extproc.errors import Refusal, auth_unavailable, forbidden, unauthorized
 
 #: Time or new keys make these right at any moment, so they are not remembered.

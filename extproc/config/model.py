@@ -244,10 +244,10 @@ class EnvoyConfig(Section):
         default=5.0, description="Longest time that Envoy waits for an answer of the sidecar."
     )
 
-    outcomes: Literal["trailers", "access-log"] = Field(
-        default="trailers",
-        description="How token usage reaches the sidecar. trailers: with the end of each answer, by a filter that Envoy"
-        " calls work in progress. access-log: by stable filters, up to 50 ms later.",
+    usage: Literal["ai-filter", "stable-filters"] = Field(
+        default="ai-filter",
+        description="Which of Envoy's filters read token usage out of answers. ai-filter: one for all APIs, which Envoy"
+        " calls work in progress. stable-filters: two that are not, at 3 µs of Envoy's CPU a streamed token.",
     )
 
 

@@ -23,10 +23,6 @@ def problems(decoded: Decoded) -> Iterator[Problem]:
         if not _named(route) and index < len(config.routes) - 1 and decoded.sound(path):
             reason = "has no model, models or adapters, so it is for every model and must be the last route"
             yield Problem(reason, path)
-        trailers = config.envoy.outcomes == "trailers" and decoded.sound(("envoy",))
-        if route.rewrite_answers and trailers and decoded.sound((*path, "rewriteAnswers")):
-            reason = "needs envoy.outcomes: access-log, for Envoy does not end answers rewritten and given trailers"
-            yield Problem(reason, (*path, "rewriteAnswers"))
         if decoded.sound(("pools",)):
             yield from _unknown_pools(route, path, pools)
         if decoded.sound((*path, "targets")) and not any(target.weight for target in route.targets):

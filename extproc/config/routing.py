@@ -61,8 +61,8 @@ class RouteConfig(Section):
 
     rewrite_answers: bool = Field(
         default=False,
-        description="Whether answers name the model as the client did. Needs `envoy.outcomes: access-log`. Each piece"
-        " of such an answer goes through the sidecar, and the headers of all. Compressed ones are not touched.",
+        description="Whether answers name the model as the client did. Each piece of such an answer goes through the"
+        " sidecar, and the headers of all. Compressed ones are not touched.",
     )
 
     def all_models(self) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
 """How the bytes of ext_proc streams reach a session."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from extproc.events import LogEntry
-from extproc.metrics import Metrics
-from extproc.pipeline import Exchange
+from extproc.transport.contract import ErrorCounter, Exchange, at_once
 
 
 class Transport(Protocol):
@@ -14,7 +13,7 @@ class Transport(Protocol):
     def __init__(
         self,
         open_exchange: Callable[[], Exchange],
-        metrics: Metrics,
+        metrics: ErrorCounter,
         on_log_entry: Callable[[LogEntry], None],
         *,
         address: str,
@@ -45,6 +44,10 @@ class Transport(Protocol):
         """What health checks are told."""
         ...
 
-    async def stop(self, grace: float) -> None:
-        """Takes no new streams, gives the open ones `grace` seconds, then cuts them."""
+    async def stop(self, grace: float, told: Callable[[], Awaitable[None]] = at_once) -> None:
+        """Takes no new streams, gives the open ones `grace` seconds, then cuts them.
+
+        Access log streams never end by themselves, and tell of a request after its own stream has ended: `told` is
+        awaited between the end of the last of those and theirs.
+        """
         ...

@@ -6,9 +6,8 @@ from typing import Protocol
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
-from extproc.metrics import Metrics
-from extproc.pipeline import Exchange
 from extproc.transport.budget import BodyBudget
+from extproc.transport.contract import ErrorCounter, Exchange
 from extproc.transport.grpc_status import Status
 from extproc.transport.stream import Stream
 
@@ -25,7 +24,7 @@ class Connection(Protocol):
 class Server(Protocol):
     """What all calls share."""
 
-    metrics: Metrics
+    metrics: ErrorCounter
     budget: BodyBudget
 
 

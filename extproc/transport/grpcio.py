@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -12,10 +12,9 @@ from grpc_health.v1._async import HealthServicer
 from extproc import wire
 from extproc.errors import RemoteProtocolError
 from extproc.events import LogEntry, RequestBody
-from extproc.metrics import Metrics
-from extproc.pipeline import Exchange
 from extproc.replies import Reply
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
+from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.health import LIVENESS, READINESS
 from extproc.transport.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
 from extproc.transport.tls import Tls, server_credentials
@@ -40,7 +39,7 @@ class GrpcServer:
     def __init__(
         self,
         open_exchange: Callable[[], Exchange],
-        metrics: Metrics,
+        metrics: ErrorCounter,
         on_log_entry: Callable[[LogEntry], None],
         *,
         address: str,
@@ -123,17 +122,16 @@ class GrpcServer:
         for service in READINESS:
             await self._health.set(service, status)
 
-    async def stop(self, grace: float) -> None:
-        """Takes no new streams, gives the open ones `grace` seconds, then cuts them.
-
-        Access log streams never end by themselves, and nothing in them is worth waiting for: Envoy opens them again.
-        """
-        for call in self._log_calls:
-            call.cancel()
+    async def stop(self, grace: float, told: Callable[[], Awaitable[None]] = at_once) -> None:
+        """As `Transport.stop`."""
         stopping = asyncio.ensure_future(self._server.stop(grace))
         idle = asyncio.ensure_future(self._idle.wait())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
+        if not stopping.done():
+            await told()
+        for call in self._log_calls:
+            call.cancel()
         await asyncio.wait({stopping}, timeout=LAST_CALL)
         if not stopping.done():
             # A call that came with the stop and was never handed out: it would wait out the grace. One stop at a time:

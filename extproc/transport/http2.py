@@ -29,7 +29,7 @@ from extproc.transport.stream import MAX_FRAME, Link, Receiver, Stream
 
 #: The peer's windows are as large as can be, and topped up when half of one is used. What is held is bounded by limits
 #: that end one stream; a window that is full would stop all of them.
-TOP_UP: Final = 1 << 30
+TOP_UP = 1 << 30
 #: The PING whose answer tells that the peer knows of the end.
 LEAVING: Final = b"leaving."
 
@@ -82,11 +82,6 @@ class Http2Connection:
     def closed(self) -> bool:
         """True: send what is to be sent, and close. Nothing more is taken."""
         return self._link.closed
-
-    @property
-    def draining(self) -> bool:
-        """True: no stream is taken any more."""
-        return self._link.draining
 
     @property
     def streams(self) -> int:

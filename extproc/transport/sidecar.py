@@ -7,7 +7,7 @@ compares its cost with that of grpc.aio, half of whose time goes into hand-offs 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,10 +15,9 @@ from typing import cast
 from extproc import wire
 from extproc.errors import RemoteProtocolError
 from extproc.events import LogEntry
-from extproc.metrics import Metrics
-from extproc.pipeline import Exchange
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.call import Call, FailedCall
+from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.grpc_status import Status
 from extproc.transport.health import SERVICE_UNKNOWN, Health, asked_service
 from extproc.transport.http2 import Http2Connection
@@ -49,7 +48,7 @@ class SidecarServer:
     def __init__(
         self,
         open_exchange: Callable[[], Exchange],
-        metrics: Metrics,
+        metrics: ErrorCounter,
         on_log_entry: Callable[[LogEntry], None],
         *,
         address: str,
@@ -67,7 +66,10 @@ class SidecarServer:
         self._listener: UnixListener | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._stopping = False
+        #: No new streams are taken; and then: nor are those kept open that never end by themselves.
+        self.stopping = False
+        self.leaving = False
+        self._all_quiet = asyncio.Event()
         self._all_closed = asyncio.Event()
 
     async def start(self) -> str:
@@ -86,16 +88,23 @@ class SidecarServer:
     async def set_ready(self, ready: bool) -> None:
         self.health.set_ready(ready)
 
-    async def stop(self, grace: float) -> None:
-        """Takes no new streams, gives the open ones `grace` seconds, then cuts them."""
-        self._stopping = True
+    async def stop(self, grace: float, told: Callable[[], Awaitable[None]] = at_once) -> None:
+        """As `Transport.stop`."""
+        self.stopping = True
         if self._server is not None:
             self._server.close()
         if self._listener is not None:
             self._listener.close()
         for connection in list(self._connections):
             connection.drain()
-        await self._closed_within(grace)
+        self.look()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_quiet.wait(), grace)
+        await told()
+        self.leaving = True
+        for connection in list(self._connections):
+            connection.flush()
+        await self._closed_within(LAST_WORDS)
         for connection in list(self._connections):
             connection.abort()
         await self._closed_within(LAST_WORDS)
@@ -117,7 +126,7 @@ class SidecarServer:
             log.error("too many connections", extra={"limit": MAX_CONNECTIONS})
             return False
         self._connections.add(connection)
-        if self._stopping:
+        if self.stopping:
             connection.drain()
         return True
 
@@ -125,6 +134,12 @@ class SidecarServer:
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
+        self.look()
+
+    def look(self) -> None:
+        """Takes note if no stream is open any more that ends by itself."""
+        if all(connection.quiet for connection in self._connections):
+            self._all_quiet.set()
 
 
 class _Connection(asyncio.Protocol):
@@ -169,9 +184,11 @@ class _Connection(asyncio.Protocol):
         """Writes what the machine has to say."""
         transport = self._transport
         machine = self._machine
-        if self.endless and machine.draining and machine.streams == len(self.endless):
-            for call in list(self.endless):
-                call.leave()
+        if self._server.stopping:
+            if self._server.leaving and self.quiet:
+                for call in list(self.endless):
+                    call.leave()
+            self._server.look()
         data = machine.data_to_send()
         if transport is None or transport.is_closing():
             return
@@ -181,6 +198,11 @@ class _Connection(asyncio.Protocol):
             if machine.fault:
                 log.warning("connection error", extra={"detail": machine.fault})
             transport.close()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no stream is open but those that do not end by themselves."""
+        return self._machine.streams == len(self.endless)
 
     def drain(self) -> None:
         self._machine.drain()

@@ -16,7 +16,7 @@ from extproc.transport.grpc_status import OK_TRAILERS, RESPONSE_HEADERS, TABLE_S
 PREFIX_SIZE: Final = 5
 #: Largest frame that is taken. A body costs some microseconds a frame, and a partial frame is held: 1 MiB makes the
 #: first invisible (the default of 16 KiB does not) and the second small.
-MAX_FRAME: Final = 1 << 20
+MAX_FRAME = 1 << 20
 #: Most bytes that all streams of a connection hold together: messages that are not complete, or wait for their turn,
 #: and replies that the peer does not take. Bodies pass in one go, so this is 256 requests of 1 MiB caught half-way.
 MAX_HELD: Final = 256 << 20

@@ -4,8 +4,8 @@ Every request passes here thrice, so messages are read and written field by fiel
 protobuf's objects (`extproc/lean.py`), all others with them.
 """
 
-from extproc.wire.decoding import USAGE_TYPE, decode
+from extproc.wire.decoding import decode
 from extproc.wire.encoding import KEY_LENGTH, encode
-from extproc.wire.log import decode_log
+from extproc.wire.log import USAGE_TYPE, decode_log
 
 __all__ = ["KEY_LENGTH", "USAGE_TYPE", "decode", "decode_log", "encode"]

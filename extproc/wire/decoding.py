@@ -7,10 +7,8 @@ from extproc import events, lean
 from extproc._pb import (
     DecodeError,
     HeaderMap,
-    Metadata,
     ProcessingRequest,
     Struct,
-    TokenUsage,
     Value,
 )
 from extproc.errors import RemoteProtocolError
@@ -25,9 +23,6 @@ from extproc.headers import (
 
 #: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
 ATTRIBUTES = "envoy.filters.http.ext_proc"
-#: Typed metadata that Envoy's AI filters write, and the type in it.
-USAGE_NAMESPACE = "envoy.ai.token_usage"
-USAGE_TYPE = "envoy.data.ai.v3.TokenUsage"
 
 #: Two modes of six values and a flag.
 MAX_CACHED_CONFIGS = 6 * 6 * 2
@@ -87,7 +82,7 @@ def _response_body(message: ProcessingRequest) -> Event:
 
 def _response_trailers(message: ProcessingRequest) -> Event:
     headers = _headers(message.response_trailers.trailers)
-    return events.ResponseTrailers(headers, _served(message), _usage(message), _attributes(message))
+    return events.ResponseTrailers(headers, _served(message), _attributes(message))
 
 
 _DECODERS: Mapping[str, Callable[[ProcessingRequest], Event]] = {
@@ -144,26 +139,6 @@ def _served(message: ProcessingRequest) -> str:
     return "" if value is None else value.string_value
 
 
-def _usage(message: ProcessingRequest) -> events.TokenUsage | None:
-    return _counts(message.metadata_context) if message.HasField("metadata_context") else None
-
-
-def _counts(metadata: Metadata) -> events.TokenUsage | None:
-    packed = metadata.typed_filter_metadata.get(USAGE_NAMESPACE)
-    if packed is None or packed.type_url.rpartition("/")[2] != USAGE_TYPE:
-        return None
-    try:
-        usage = TokenUsage.FromString(packed.value)
-    except DecodeError as error:
-        raise RemoteProtocolError(f"not a {USAGE_TYPE}") from error
-    details = usage.input_token_details
-    return events.TokenUsage(
-        prompt=usage.input_tokens.value if usage.HasField("input_tokens") else None,
-        cached=details.cached_tokens.value if details.HasField("cached_tokens") else None,
-        completion=usage.output_tokens.value if usage.HasField("output_tokens") else None,
-    )
-
-
 def _attributes(message: ProcessingRequest) -> Mapping[str, object]:
     struct = message.attributes.get(ATTRIBUTES)
     return NO_ATTRIBUTES if struct is None else _struct(struct)
@@ -212,16 +187,4 @@ def _rest(data: bytes) -> lean.Rest | None:
     return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config, _attributes(message))
 
 
-def _attributes_alone(data: bytes) -> Mapping[str, object] | None:
-    message = _parsed(data)
-    return None if message is None else _attributes(message)
-
-
-def _usage_alone(data: bytes) -> events.TokenUsage | None:
-    try:
-        return _counts(Metadata.FromString(data))
-    except DecodeError as error:
-        raise RemoteProtocolError("not a ProcessingRequest") from error
-
-
-_lean = lean.Reader(rest=_rest, attributes=_attributes_alone, usage=_usage_alone)
+_lean = lean.Reader(_rest)

@@ -1,12 +1,14 @@
 """From replies to serialized ext_proc messages.
 
-An answer that says "go on" is a constant, and one that sends a request to a pod is kept, since the same few lists of
-pods come again and again.
+An answer that says "go on" is a constant. Those that send requests to pods differ in nothing but the list of pods,
+which stands in them twice: of these the rest is kept, for each length of the list.
 """
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from extproc import replies
 from extproc._pb import (
@@ -16,6 +18,7 @@ from extproc._pb import (
     HeaderSendMode,
     HeadersResponse,
     ProcessingResponse,
+    TrailersResponse,
 )
 from extproc.errors import LocalProtocolError
 from extproc.events import BodyMode
@@ -27,17 +30,15 @@ from extproc.headers import (
     KEY,
     OWN_NAMESPACE,
     POOL,
-    TOLD,
 )
 from extproc.replies import Mutation, Reply, Tag
 from extproc.wire.decoding import MAX_CACHED_CONFIGS
 
 #: Replies that are kept for each phase, and the largest that is, in bytes: 4 MiB of them at most, besides their keys. A
-#: list of five pods with a few headers takes about 300 bytes.
+#: list of five pods with a few headers takes about 300 bytes. With our Envoy there are as many as lengths of such
+#: lists; behind another, where the reply to the headers sets identity headers too, as many as subjects.
 MAX_CACHED_REPLIES = 4096
 MAX_CACHED_REPLY = 1024
-#: Sets of trailers to take out that are kept. There is one, unless a model server uses the gateway's prefix itself.
-MAX_CACHED_TRAILERS = 16
 #: Characters of a request's key in the access log.
 KEY_LENGTH = 16
 
@@ -78,8 +79,11 @@ def _set_destination(message: ProcessingResponse, destination: str, pool: str = 
 
 def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, mutation: Mutation) -> None:
     part.SetInParent()
-    if mutation.set_headers or mutation.remove_headers:
-        _change_headers(part.response.header_mutation, mutation.set_headers, mutation.remove_headers)
+    set_headers = mutation.set_headers
+    if mutation.destination:
+        set_headers = ((DESTINATION, mutation.destination), *set_headers)
+    if set_headers or mutation.remove_headers:
+        _change_headers(part.response.header_mutation, set_headers, mutation.remove_headers)
     if mutation.clear_route_cache:
         part.response.clear_route_cache = True
     if mutation.destination:
@@ -88,23 +92,54 @@ def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, m
         message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[ADMITTED].bool_value = True
 
 
-class _Replies(dict[Mutation, bytes]):
-    """The serialized replies of one phase that only change headers and metadata: `replies[mutation]`."""
+#: What comes before the list of pods, between its two places, and after.
+_Around = tuple[bytes, bytes, bytes]
+
+
+class _Replies:
+    """The serialized replies of one phase that only change headers and metadata."""
 
     def __init__(self, part: Callable[[ProcessingResponse], HeadersResponse | BodyResponse]) -> None:
-        super().__init__()
         self._part = part
+        self._kept: dict[tuple[object, ...], _Around] = {}
 
-    def __missing__(self, mutation: Mutation) -> bytes:
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
+    def reply(self, mutation: Mutation) -> bytes:
+        pods = mutation.destination.encode()
+        # All of a mutation, and of the list its length: two lists of one length make replies of one form.
+        key = (
+            len(pods), mutation.set_headers, mutation.remove_headers, mutation.pool, mutation.admitted,
+            mutation.clear_route_cache,
+        )  # fmt: skip
+        around = self._kept.get(key)
+        if around is None:
+            around = self._around(mutation, len(pods))
+            if sum(map(len, around)) + 2 * len(pods) <= MAX_CACHED_REPLY:
+                if len(self._kept) >= MAX_CACHED_REPLIES:
+                    # Built again in microseconds: keeping them in order of use would cost more at every hit.
+                    self._kept.clear()
+                self._kept[key] = around
+        before, between, after = around
+        return before + pods + between + pods + after if pods else before
+
+    def _around(self, mutation: Mutation, size: int) -> _Around:
+        """What two replies have in common whose lists of pods have `size` bytes and are different in each of them."""
+        one, other = (
+            self._serialized(msgspec.structs.replace(mutation, destination=filler * size)) for filler in "\0\1"
+        )
+        if not size:
+            return one, b"", b""
+        different = [at for at, (left, right) in enumerate(zip(one, other, strict=True)) if left != right]
+        first, second = different[0], different[size]
+        return one[:first], one[first + size : second], one[second + size :]
+
+    def _serialized(self, mutation: Mutation) -> bytes:
         message = ProcessingResponse()
         _mutate(message, self._part(message), mutation)
-        reply = message.SerializeToString()
-        if len(reply) <= MAX_CACHED_REPLY:
-            if len(self) >= MAX_CACHED_REPLIES:
-                # Built again in microseconds: keeping them in order of use would cost more at every hit.
-                self.clear()
-            self[mutation] = reply
-        return reply
+        return message.SerializeToString()
 
 
 _request_headers_replies = _Replies(lambda message: message.request_headers)
@@ -130,12 +165,12 @@ def _tagged(reply: bytes, tag: Tag | None) -> bytes:
 
 
 def _request_headers_reply(reply: replies.RequestHeadersReply) -> bytes:
-    return _tagged(_request_headers_replies[reply.mutation], reply.tag)
+    return _tagged(_request_headers_replies.reply(reply.mutation), reply.tag)
 
 
 def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
     if reply.body is None:
-        return _tagged(_request_body_replies[reply.mutation], reply.tag)
+        return _tagged(_request_body_replies.reply(reply.mutation), reply.tag)
     message = ProcessingResponse()
     part = message.request_body
     _mutate(message, part, reply.mutation)
@@ -178,7 +213,7 @@ def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
 
 
 def _response_headers_reply(reply: replies.ResponseHeadersReply) -> bytes:
-    kept = _response_headers_replies[reply.mutation]
+    kept = _response_headers_replies.reply(reply.mutation)
     return kept if reply.mode is None else kept + _mode_override(reply.mode)
 
 
@@ -203,18 +238,8 @@ def _response_body_reply(reply: replies.ResponseBodyReply) -> bytes:
     return message.SerializeToString()
 
 
-def _response_trailers_reply(reply: replies.ResponseTrailersReply) -> bytes:
-    return _without_trailers(reply.remove_headers)
-
-
-@lru_cache(maxsize=MAX_CACHED_TRAILERS)
-def _without_trailers(names: tuple[str, ...]) -> bytes:
-    message = ProcessingResponse()
-    message.response_trailers.SetInParent()
-    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[TOLD].bool_value = True
-    if names:
-        message.response_trailers.header_mutation.remove_headers.extend(names)
-    return message.SerializeToString()
+def _response_trailers_reply(_reply: replies.ResponseTrailersReply) -> bytes:
+    return _RESPONSE_TRAILERS_GO_ON
 
 
 def _immediate_reply(reply: replies.ImmediateReply) -> bytes:
@@ -237,6 +262,7 @@ def _key_before() -> bytes:
 _KEY_BEFORE = _key_before()
 
 _RESPONSE_BODY_GOES_ON = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
+_RESPONSE_TRAILERS_GO_ON = ProcessingResponse(response_trailers=TrailersResponse()).SerializeToString()
 
 _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     replies.RequestHeadersReply: _request_headers_reply,

@@ -4,17 +4,19 @@ from extproc import events
 from extproc._pb import (
     DecodeError,
     HTTPAccessLogEntry,
+    Metadata,
     StreamAccessLogsMessage,
     Struct,
+    TokenUsage,
 )
 from extproc.errors import RemoteProtocolError
-from extproc.headers import (
-    DESTINATION_NAMESPACE,
-    KEY,
-    OWN_NAMESPACE,
-    SERVED,
-)
-from extproc.headers import USAGE_NAMESPACE as COUNTS_NAMESPACE
+from extproc.headers import DESTINATION_NAMESPACE, KEY, OWN_NAMESPACE, SERVED
+
+#: Typed metadata in which Envoy's AI filters tell the counts of an answer, and the type in it.
+USAGE_NAMESPACE = "envoy.ai.token_usage"
+USAGE_TYPE = "envoy.data.ai.v3.TokenUsage"
+#: Where Envoy's stable filters put them (envoy/gateway.yaml).
+COUNTS_NAMESPACE = "infer-gateway.usage"
 
 
 def decode_log(data: bytes) -> list[events.LogEntry]:
@@ -32,9 +34,11 @@ def decode_log(data: bytes) -> list[events.LogEntry]:
 
 def _log_entry(entry: HTTPAccessLogEntry) -> events.LogEntry:
     common, response = entry.common_properties, entry.response
-    own = common.metadata.filter_metadata.get(OWN_NAMESPACE)
+    metadata = common.metadata
+    untyped = metadata.filter_metadata
+    own = untyped.get(OWN_NAMESPACE)
     key = None if own is None else own.fields.get(KEY)
-    lb = common.metadata.filter_metadata.get(DESTINATION_NAMESPACE)
+    lb = untyped.get(DESTINATION_NAMESPACE)
     served = None if lb is None else lb.fields.get(SERVED)
     return events.LogEntry(
         key="" if key is None else key.string_value,
@@ -42,12 +46,28 @@ def _log_entry(entry: HTTPAccessLogEntry) -> events.LogEntry:
         served="" if served is None else served.string_value,
         attempts=common.upstream_request_attempt_count,
         details=response.response_code_details,
-        usage=_logged_usage(common.metadata.filter_metadata.get(COUNTS_NAMESPACE)),
+        usage=_usage(metadata) or _counts(untyped.get(COUNTS_NAMESPACE)),
         tags=dict(common.custom_tags),
     )
 
 
-def _logged_usage(struct: Struct | None) -> events.TokenUsage:
+def _usage(metadata: Metadata) -> events.TokenUsage | None:
+    packed = metadata.typed_filter_metadata.get(USAGE_NAMESPACE)
+    if packed is None or packed.type_url.rpartition("/")[2] != USAGE_TYPE:
+        return None
+    try:
+        usage = TokenUsage.FromString(packed.value)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"not a {USAGE_TYPE}") from error
+    details = usage.input_token_details
+    return events.TokenUsage(
+        prompt=usage.input_tokens.value if usage.HasField("input_tokens") else None,
+        cached=details.cached_tokens.value if details.HasField("cached_tokens") else None,
+        completion=usage.output_tokens.value if usage.HasField("output_tokens") else None,
+    )
+
+
+def _counts(struct: Struct | None) -> events.TokenUsage:
     """Counts under the names that the APIs give them: OpenAI's two, and Anthropic's, which leaves out cached tokens."""
     if struct is None:
         return events.TokenUsage()

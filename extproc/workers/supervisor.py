@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from extproc import __version__
+from extproc.build_info import compiled
 from extproc.config import GatewayConfig
 from extproc.config.surfaces import surfaces
 from extproc.errors import GatewayError
@@ -112,7 +113,13 @@ class Supervisor:
     def _say_what_is_open(self, admin: str) -> None:
         extproc = [process.place.address for process in self._processes]
         opened = surfaces(self._config, extproc=extproc[0], admin=admin)
-        extra = {"version": __version__, "extproc": extproc, "admin": admin, "surfaces": [str(one) for one in opened]}
+        extra = {
+            "version": __version__,
+            "compiled": compiled(),
+            "extproc": extproc,
+            "admin": admin,
+            "surfaces": [str(one) for one in opened],
+        }
         log.info("serving", extra=extra)
         for surface in opened:
             if surface.exposed:

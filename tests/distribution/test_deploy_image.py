@@ -111,9 +111,19 @@ def test_it_can_be_run_and_needs_nothing_but_python() -> None:
     assert set(re.findall(r"^(?:import|from) ([\w]+)", text, flags=re.MULTILINE)) <= set(sys.stdlib_module_names)
 
 
-def test_both_stages_start_from_the_argument() -> None:
-    assert DOCKERFILE.index("ARG BASE_IMAGE=") < DOCKERFILE.index("FROM ")
-    assert [stage.splitlines()[0] for stage in STAGES] == ["${BASE_IMAGE} AS build", "${BASE_IMAGE}"]
+def test_each_stage_starts_from_its_argument() -> None:
+    first = DOCKERFILE.index("FROM ")
+    images = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", DOCKERFILE[:first], flags=re.MULTILINE))
+    assert [stage.splitlines()[0] for stage in STAGES] == ["${BUILD_IMAGE} AS build", "${BASE_IMAGE}"]
+    # What is compiled is for one minor version of Python.
+    assert images["BASE_IMAGE"] == f"{images['BUILD_IMAGE']}-slim"
+
+
+def test_the_request_path_is_compiled_unless_it_is_asked_not_to_be() -> None:
+    build, final = STAGES
+    assert "ARG COMPILE=1\n" in build
+    assert "HATCH_BUILD_HOOK_ENABLE_MYPYC=${COMPILE} /opt/build/bin/pip wheel" in build
+    assert "MYPYC" not in final
 
 
 def test_the_wheel_is_built_once_with_what_it_is_made_of() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from extproc import __version__
+from extproc.build_info import compiled
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +58,8 @@ async def test_wrong_examples_are_refused_with_line_and_path() -> None:
 
 
 async def test_version() -> None:
-    assert await run("version") == (0, f"{__version__}\n", "")
+    said = f"{__version__} (compiled)" if compiled() else __version__
+    assert await run("version") == (0, f"{said}\n", "")
 
 
 async def test_demo_once() -> None:

@@ -327,7 +327,7 @@ async def test_a_sidecar_that_is_restarted_again_and_again(gate: Gate) -> None:
 async def test_the_fallback_takes_no_orders_from_clients(tmp_path: Path) -> None:
     forged = [
         ("x-envoy-upstream-rq-timeout-ms", "1"), ("x-gateway-destination-endpoint-subset", "127.0.0.1:1"),
-        ("x-gateway-destination-endpoint-served", "127.0.0.1:1"), ("x-gateway-timing-ttft-us", "1"),
+        ("x-gateway-destination-endpoint-served", "127.0.0.1:1"),
     ]  # fmt: skip
     async with (
         echo_pod() as one,

@@ -196,9 +196,12 @@ async def test_an_engine_without_a_metrics_page(tmp_path: Path) -> None:
         assert seen["served"] == 8
         assert (seen["waiting"], seen["running"], seen["kv_usage"]) == (None, None, None)
         assert "404" in seen["error"]
-        got = await samples(stack, client)
-        assert got["scrape_failures_total", "http_status"] >= 1
-        assert got["tokens_total", "completion", "gemma"] == 48
+        assert (await samples(stack, client))["scrape_failures_total", "http_status"] >= 1
+
+        async def counted() -> bool:
+            return (await samples(stack, client)).get(("tokens_total", "completion", "gemma")) == 48
+
+        await eventually(counted)
 
 
 async def test_an_engine_of_ones_own(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from support.signed_tokens import (
 )
 from support.tokens import Signer
 
+from extproc.build_info import compiled
 from extproc.demo.process import Child
 from extproc.demo.stack import Stack
 
@@ -165,7 +166,7 @@ async def test_who_asks_is_said_by_the_gateway_alone(gate: Gate) -> None:
         ("x-user", "root"), ("X-USER", "root"), ("X-User", "admin"), ("x-team", "root"),
         ("x-gateway-destination-endpoint", "10.9.9.9:1"), ("X-Gateway-Destination-Endpoint", "10.9.9.9:2"),
         ("x-gateway-destination-endpoint-subset", "10.9.9.9:1"), ("x-gateway-destination-endpoint-served", "10.9.9.9:1"),
-        ("x-gateway-timing-ttft-us", "1"), ("x-forwarded-client-cert", "By=root"), ("x-envoy-retry-on", "5xx"),
+        ("x-forwarded-client-cert", "By=root"), ("x-envoy-retry-on", "5xx"),
         ("x-envoy-attempt-count", "9"), ("x-envoy-anything", "root"),
     ]  # fmt: skip
     assert (await gate.send([token], *forged)).status == 200
@@ -230,6 +231,7 @@ async def test_the_first_line_names_every_surface(gate: Gate) -> None:
         f"ext_proc (sidecar) at unix://{folder}/extproc.sock",
         f"health, metrics, debug pages (sidecar) at {gate.stack.admin}",
     ]
+    assert line["compiled"] is compiled()  # as this process: its environment is the sidecar's
     assert not [line for line in gate.log if "open to other machines" in line]
     for name in ("envoy-admin.sock", "extproc.sock"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600

@@ -253,7 +253,6 @@ async def test_routes_change_while_requests_go_on(tmp_path: Path) -> None:
 
 
 ANSWERS = """
-envoy: {{outcomes: access-log}}
 pools:
   large: {{static: [{pods}]}}
 routes:

@@ -20,6 +20,8 @@ class RawAnswer(NamedTuple):
     statuses: tuple[int, ...]
     headers: dict[str, str]
     body: bytes
+    #: Of HTTP/2.
+    trailers: Fields = ()
 
     @property
     def status(self) -> int:
@@ -78,6 +80,7 @@ async def http2(address: str, headers: Fields, body: bytes | None = None, traile
     statuses: list[int] = []
     received: dict[str, str] = {}
     content = bytearray()
+    last: Fields = ()
     try:
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -92,6 +95,8 @@ async def http2(address: str, headers: Fields, body: bytes | None = None, traile
                         fields = {str(name): str(value) for name, value in event.headers}
                         statuses.append(int(fields[":status"]))
                         received = fields
+                    elif isinstance(event, h2.events.TrailersReceived):
+                        last = [(str(name), str(value)) for name, value in event.headers]
                     elif isinstance(event, h2.events.DataReceived):
                         content += event.data
                         connection.acknowledge_received_data(event.flow_controlled_length, 1)
@@ -105,4 +110,4 @@ async def http2(address: str, headers: Fields, body: bytes | None = None, traile
         pass
     finally:
         writer.close()
-    return RawAnswer(tuple(statuses), received, bytes(content))
+    return RawAnswer(tuple(statuses), received, bytes(content), last)

@@ -74,6 +74,10 @@ def test_what_is_too_long_to_be_held_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.feed(b'"y":1') == b'"y":1'
     # The next line is read again.
     assert stream.feed(b'}\ndata: {"model":"x"}\n') == b'}\ndata: {"model":"m"}\n'
+    # As is the one after a line that begins too long.
+    assert stream.feed(b': x\ndata: {"model":"x",') == b': x\ndata: {"model":"x",'
+    assert stream.feed(b'"y":1}\ndata: {') == b'"y":1}\n'
+    assert stream.end() == b"data: {"
 
 
 def test_too_many_names_are_left_as_they_are() -> None:

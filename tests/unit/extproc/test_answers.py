@@ -1,4 +1,4 @@
-"""One outcome, whatever tells of it: the trailers, the response phases, the access log."""
+"""One outcome, whatever tells of it: the response phases, the access log."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from extproc.answers import AnswerWatch
 from extproc.events import LogEntry, ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import Headers
-from extproc.outcomes import STREAM_TRAILER, TTFT_TRAILER, UNKNOWN, Outcome, from_log
+from extproc.outcomes import STREAM_TAG, TTFT_TAG, UNKNOWN, Outcome, from_log
 from extproc.parsers import Api
 
 SERVED = "10.0.0.2:80"
@@ -39,11 +39,9 @@ def headers(content_type: str) -> ResponseHeaders:
     return ResponseHeaders(Headers(items), served=SERVED, attributes=ATTRIBUTES)
 
 
-def by_trailers() -> Outcome:
-    watch = AnswerWatch(Api.OPENAI_CHAT, 1.0)
-    timings = Headers([(TTFT_TRAILER, b"100000"), (STREAM_TRAILER, b"400000")])
-    watch.trailers(ResponseTrailers(timings, served=SERVED, usage=USAGE, attributes=ATTRIBUTES), 9.0)
-    return watch.outcome
+def by_log() -> Outcome:
+    tags = {TTFT_TAG: "100000", STREAM_TAG: "400000"}
+    return from_log(LogEntry("k", 200, SERVED, 2, "via_upstream", USAGE, tags))
 
 
 def by_phases(content_type: str, body: bytes) -> Outcome:
@@ -56,7 +54,7 @@ def by_phases(content_type: str, body: bytes) -> Outcome:
 
 
 SOURCES: dict[str, Callable[[], Outcome]] = {
-    "trailers": by_trailers,
+    "access log": by_log,
     "sse phases": lambda: by_phases("text/event-stream; charset=utf-8", sse()),
     "json phases": lambda: by_phases("application/json", unary()),
 }
@@ -71,16 +69,6 @@ def test_all_sources_give_the_same(source: Callable[[], Outcome]) -> None:
     assert (outcome.status, outcome.served, outcome.attempts) == (200, SERVED, 2)
     assert outcome.usage == USAGE
     assert outcome.details == "via_upstream"
-
-
-def test_the_access_log_gives_the_same_but_for_usage() -> None:
-    tags = {TTFT_TRAILER: "100000", STREAM_TRAILER: "400000"}
-    entry = LogEntry(key="k", status=200, served=SERVED, attempts=2, details="via_upstream", tags=tags)
-    told = by_trailers()
-    logged = from_log(entry)
-    assert (logged.status, logged.served, logged.attempts) == (told.status, told.served, told.attempts)
-    assert (logged.ttft, logged.stream, logged.details) == (told.ttft, told.stream, told.details)
-    assert logged.usage == TokenUsage()
 
 
 @given(st.lists(st.integers(0, len(sse())), max_size=8))

@@ -48,14 +48,12 @@ def test_the_guard_follows_auth() -> None:
         assert http_filter(rendered(document), "ext_proc")["typed_config"]["failure_mode_allow"] is True
 
 
-@pytest.mark.parametrize("outcomes", ["trailers", "access-log"])
-def test_one_source_of_usage(outcomes: str) -> None:
-    bootstrap = rendered(f"envoy: {{outcomes: {outcomes}}}")
-    by_trailers = outcomes == "trailers"
-    for name in ("ai_protocol_manager", "header_mutation"):
-        assert http_filter(bootstrap, name)["disabled"] is not by_trailers
+@pytest.mark.parametrize("usage", ["ai-filter", "stable-filters"])
+def test_one_source_of_usage(usage: str) -> None:
+    bootstrap = rendered(f"envoy: {{usage: {usage}}}")
+    assert http_filter(bootstrap, "ai_protocol_manager")["disabled"] is (usage != "ai-filter")
     for name in ("json_to_metadata", "sse_to_metadata"):
-        assert http_filter(bootstrap, name)["disabled"] is by_trailers
+        assert http_filter(bootstrap, name)["disabled"] is (usage != "stable-filters")
 
 
 @pytest.mark.parametrize(("engine", "expected"), [("vllm", 0), ("llamacpp", 1)])
@@ -70,7 +68,6 @@ def test_what_clients_may_not_say_is_stripped() -> None:
         bootstrap = rendered(document)
         for name in ("", "-served", "-subset", "-scores"):
             assert stripped(bootstrap, f"x-gateway-destination-endpoint{name}")
-        assert stripped(bootstrap, "x-gateway-timing-ttft-us")
         assert stripped(bootstrap, "x-envoy-upstream-rq-timeout-ms")
         assert not stripped(bootstrap, "authorization")
         for family in ("x-gateway-", "x-llm-d-"):

@@ -8,19 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc import lean, wire
-from extproc._pb import ProcessingRequest, TokenUsage
+from extproc._pb import ProcessingRequest
 from extproc.errors import RemoteProtocolError
-from extproc.events import Event, RequestBody, RequestHeaders, ResponseTrailers
+from extproc.events import Event, RequestBody, RequestHeaders
 from extproc.headers import Headers
 from extproc.lean import MAX_KEPT, MAX_KEPT_FIELD, MAX_KEPT_FIELDS, MAX_KEPT_SIZE
 from extproc.wire import decoding
 
-DESTINATION = "x-gateway-destination-endpoint"
-SERVED = "x-gateway-destination-endpoint-served"
-USAGE = "envoy.ai.token_usage"
 FILTER = "envoy.filters.http.ext_proc"
 
-NAMES = st.sampled_from([":path", "authorization", "x-request-id", "x-gateway-timing-ttft-us", "accept", "x-é", ""])
+NAMES = st.sampled_from([":path", "authorization", "x-request-id", "accept", "x-é", ""])
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=300)), max_size=6)
 
 
@@ -59,31 +56,7 @@ def with_rest(draw: st.DrawFn, message: ProcessingRequest) -> ProcessingRequest:
     return message
 
 
-@st.composite
-def response_trailers(draw: st.DrawFn) -> ProcessingRequest:
-    message = ProcessingRequest()
-    message.response_trailers.trailers.SetInParent()
-    fill(message.response_trailers.trailers, draw(FIELDS))
-    metadata = message.metadata_context
-    if draw(st.booleans()):
-        metadata.SetInParent()
-    for key in draw(st.sets(st.sampled_from([DESTINATION, SERVED, "other"]))):
-        metadata.filter_metadata["envoy.lb"].fields[key].string_value = draw(st.text(max_size=3)) + "10.0.0.1:80"
-    if draw(st.integers(0, 5)) == 0:
-        metadata.filter_metadata["envoy.lb"].fields[SERVED].number_value = 1
-    if draw(st.integers(0, 5)) == 0:
-        metadata.filter_metadata["other"].SetInParent()
-    usage = TokenUsage()
-    usage.input_tokens.value = draw(st.integers(0, 2**32 - 1))
-    for key in draw(st.sets(st.sampled_from([USAGE, "other"]))):
-        metadata.typed_filter_metadata[key].type_url = draw(st.sampled_from([f"x/{wire.USAGE_TYPE}", "x/y"]))
-        metadata.typed_filter_metadata[key].value = usage.SerializeToString()
-    for key in draw(st.sets(st.sampled_from([FILTER, "other"]))):
-        message.attributes[key].fields["response.code"].number_value = draw(st.integers(100, 599))
-    return message
-
-
-MESSAGES = (request_headers() | request_body() | response_trailers()).map(lambda message: message.SerializeToString())
+MESSAGES = (request_headers() | request_body()).map(lambda message: message.SerializeToString())
 
 
 def told(event: Event) -> tuple[type, list[Any]]:
@@ -142,19 +115,8 @@ def usual_body(body: bytes = b"{}") -> bytes:
     return message.SerializeToString()
 
 
-def usual_trailers(code: int = 200) -> bytes:
-    message = ProcessingRequest()
-    fill(message.response_trailers.trailers, [("x-gateway-timing-ttft-us", b"588")])
-    fields = message.metadata_context.filter_metadata["envoy.lb"].fields
-    fields[DESTINATION].string_value = fields[SERVED].string_value = "10.0.0.1:80"
-    packed = message.metadata_context.typed_filter_metadata[USAGE]
-    packed.type_url, packed.value = f"type.googleapis.com/{wire.USAGE_TYPE}", b""
-    message.attributes[FILTER].fields["response.code"].number_value = code
-    return message.SerializeToString()
-
-
 def reader() -> lean.Reader:
-    return lean.Reader(rest=decoding._rest, attributes=decoding._attributes_alone, usage=decoding._usage_alone)
+    return lean.Reader(decoding._rest)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +125,6 @@ def reader() -> lean.Reader:
         (usual_headers((":path", b"/v1/chat/completions"), ("authorization", b"x" * 500)), RequestHeaders),
         (usual_body(), RequestBody),
         (usual_body(bytes(3 << 20)), RequestBody),
-        (usual_trailers(), ResponseTrailers),
     ],
 )
 def test_the_usual_messages_are_not_left_to_protobuf(data: bytes, kind: type) -> None:
@@ -196,34 +157,6 @@ def test_a_header_of_16_kib_is() -> None:
     assert outcome(wire.decode, data) == outcome(decoding._decode_any, data)
 
 
-def test_usage_that_is_none_is_refused_as_by_protobuf() -> None:
-    good = usual_trailers()
-    for bad in (good.replace(b"\x0a\x2ftype", b"\x0a\x2fty\xffe"), good.replace(b"TokenUsage", b"TokenUsag\xff")):
-        assert bad != good
-        for decode in (wire.decode, decoding._decode_any):
-            with pytest.raises(RemoteProtocolError):
-                decode(bad)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        # A number's tag that has no number behind it, in an attribute.
-        (b"\x0a\x0dresponse.code\x12\x09\x11", b"\x0a\x0dresponse.code\x12\x09\x99"),
-        # An address that ends before its value does, and a value that is no text.
-        (b"\x12\x0d\x1a\x0b10.0.0.1:80", b"\x12\x0d\x1a\x0910.0.0.1:80"),
-        (b"\x12\x0d\x1a\x0b10.0.0.1:80", b"\x12\x0d\x32\x0b10.0.0.1:80"),
-        (b"\x12\x0d\x1a\x0b10.0.0.1:80", b"\x12\x0c\x1a\x0b10.0.0.1:80"),
-    ],
-)
-def test_odd_parts_of_the_end_are_left_to_protobuf(old: bytes, new: bytes) -> None:
-    good = usual_trailers()
-    bad = good.replace(old, new)
-    assert bad != good
-    assert reader().read(bad) is None
-    assert outcome(wire.decode, bad) == outcome(decoding._decode_any, bad)
-
-
 def test_a_length_of_six_bytes_is_left_to_protobuf() -> None:
     assert reader().read(b"\x22\x84\x80\x80\x80\x80\x00\x0a\x02{}") is None
     assert reader().read(b"\x22\x84\x80\x80\x80\x00\x0a\x02{}") is not None
@@ -240,11 +173,14 @@ def test_what_is_kept_is_bounded_and_stays_right() -> None:
         assert told(event) == told(decoding._decode_any(data))
     assert 0 < len(lean_reader._fields) < 20
     assert {name for name, _ in lean_reader._fields.values()} == {"accept"}
+    message = ProcessingRequest.FromString(usual_body())
     for number in range(MAX_KEPT + 10):
-        event = lean_reader.read(usual_trailers(number))
-        assert isinstance(event, ResponseTrailers)
-        assert event.attributes == {"response.code": number}
-    assert 0 < len(lean_reader._attributes) < 20
+        message.attributes[FILTER].fields["source.port"].number_value = number
+        data = message.SerializeToString()
+        event = lean_reader.read(data)
+        assert event is not None
+        assert told(event) == told(decoding._decode_any(data))
+    assert 0 < len(lean_reader._rests) < 20
 
 
 def test_long_parts_are_not_kept() -> None:

@@ -34,6 +34,13 @@ def test_nothing_is_waited_for_for_ever() -> None:
     assert len(got) == 2  # the entry was too early by too much
 
 
+def test_what_will_not_come_any_more_is_given_up() -> None:
+    ledger, got = Ledger(), list[Outcome]()
+    ledger.expect("a", got.append, 0.0)
+    ledger.give_up()
+    assert (got, len(ledger)) == ([UNKNOWN], 0)
+
+
 def test_memory_is_bounded() -> None:
     ledger, got = Ledger(), list[Outcome]()
     for number in range(module.MAX_WAITING + 1):

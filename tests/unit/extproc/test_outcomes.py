@@ -2,7 +2,7 @@ import pytest
 
 from extproc.events import LogEntry, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.headers import Headers
-from extproc.outcomes import STREAM_TRAILER, TTFT_TRAILER, UNKNOWN, Outcome, from_headers, from_log, from_trailers
+from extproc.outcomes import STREAM_TAG, TTFT_TAG, UNKNOWN, Outcome, from_headers, from_log, from_trailers
 
 ATTRIBUTES = {
     "response.code": 200.0,
@@ -12,9 +12,10 @@ ATTRIBUTES = {
 }
 
 
-def test_trailers_tell_everything() -> None:
-    headers = Headers([(TTFT_TRAILER, b"101241"), (STREAM_TRAILER, b"404181")])
-    outcome = from_trailers(ResponseTrailers(headers, usage=TokenUsage(10, 4, 5), attributes=ATTRIBUTES))
+def test_the_access_log_tells_everything() -> None:
+    tags = {TTFT_TAG: "101241", STREAM_TAG: "404181"}
+    entry = LogEntry("k", 200, "10.0.0.2:8000", 2, "via_upstream", TokenUsage(10, 4, 5), tags)
+    outcome = from_log(entry)
     assert outcome == Outcome(
         status=200,
         served="10.0.0.2:8000",
@@ -28,9 +29,14 @@ def test_trailers_tell_everything() -> None:
 
 
 def test_what_nobody_tells_is_unknown_and_not_zero() -> None:
-    headers = Headers([(TTFT_TRAILER, b"-"), (STREAM_TRAILER, b"")])
-    assert from_trailers(ResponseTrailers(headers)) == UNKNOWN
+    assert from_log(LogEntry("k", tags={TTFT_TAG: "-", STREAM_TAG: ""})) == UNKNOWN
+    assert from_trailers(ResponseTrailers(Headers()), UNKNOWN) == UNKNOWN
     assert UNKNOWN.tpot is None
+
+
+def test_trailers_alone_tell_what_the_gateway_adds_to_them() -> None:
+    outcome = from_trailers(ResponseTrailers(Headers(), attributes=ATTRIBUTES), UNKNOWN)
+    assert outcome == Outcome(status=200, served="10.0.0.2:8000", attempts=2, details="via_upstream")
 
 
 @pytest.mark.parametrize("tokens", [None, 0, 1])
@@ -51,7 +57,7 @@ def test_a_strange_status_is_unknown(status: bytes) -> None:
 
 
 def test_the_access_log_tells_of_failures() -> None:
-    tags = {TTFT_TRAILER: "51030", STREAM_TRAILER: "-"}
+    tags = {TTFT_TAG: "51030", STREAM_TAG: "-"}
     entry = LogEntry(key="k", status=503, served="10.0.0.2:80", attempts=2, details="via_upstream", tags=tags)
     assert from_log(entry) == Outcome(
         status=503, served="10.0.0.2:80", attempts=2, ttft=0.05103, details="via_upstream"

@@ -18,7 +18,6 @@ from extproc.events import (
     RequestBody,
     RequestHeaders,
     ResponseHeaders,
-    ResponseTrailers,
     TokenUsage,
 )
 from extproc.headers import Headers
@@ -125,7 +124,7 @@ def test_a_request_from_headers_to_its_end() -> None:
     assert isinstance(reply, RequestBodyReply)
     value = reply.mutation.destination
     assert sorted(value.split(",")) == [pod.address for pod in PODS]
-    assert reply.mutation.set_headers == (("x-gateway-destination-endpoint", value),)
+    assert reply.mutation.set_headers == ()
     assert sum(world.in_flight()) == 1
     exchange.close()
     exchange.close()
@@ -249,7 +248,7 @@ def test_identity_goes_upstream_and_the_token_does_not() -> None:
     assert first == RequestHeadersReply(admission((("x-user", "someone"),), ("authorization",)))
     (reply,) = exchange.handle(body())
     assert isinstance(reply, RequestBodyReply)
-    assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint"}
+    assert reply.mutation.set_headers == ()
     assert reply.mutation.remove_headers == ()
 
 
@@ -257,7 +256,7 @@ def test_without_a_body_all_is_said_at_once() -> None:
     world = World(FakeAuthenticator(Identity("someone", "issuer", {"sub": "someone"})), {"x-user": "sub"})
     (reply,) = world.pipeline.open().handle(head(end=True, authorization="Bearer x"))
     assert isinstance(reply, RequestHeadersReply)
-    assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint", "x-user"}
+    assert dict(reply.mutation.set_headers).keys() == {"x-user"}
     assert reply.mutation.remove_headers == ("authorization",)
 
 
@@ -289,7 +288,7 @@ def test_what_clients_may_not_say_is_taken_out_before_the_decision(models: froze
         assert first.mutation.admitted is (authenticator is not None and models is None)
         (reply,) = exchange.handle(body())
         assert isinstance(reply, RequestBodyReply)
-        assert dict(reply.mutation.set_headers).keys() == {"x-gateway-destination-endpoint"}
+        assert reply.mutation.set_headers == ()
         assert reply.mutation.remove_headers == ()
 
 
@@ -311,17 +310,20 @@ def test_what_plugins_may_look_up() -> None:
     assert [look(*what) for what in (("header", "no"), ("claim", "n"), ("claim", "no"), ("other", "x"))] == [None] * 4
 
 
-def trailers(served: str = "", status: int = 200, usage: TokenUsage | None = None) -> ResponseTrailers:
-    timing = Headers([("x-gateway-timing-ttft-us", b"50000"), ("x-gateway-timing-stream-us", b"90000")])
-    return ResponseTrailers(timing, served=served, usage=usage, attributes={"response.code": float(status)})
+def finish(
+    world: World, exchange: Exchange, served: str = "", status: int = 200, usage: TokenUsage | None = None
+) -> None:
+    """The stream ends, and then the access log tells how the request did."""
+    exchange.close()
+    outcome = Outcome(status=status, served=served, ttft=0.05, stream=0.09, usage=usage or TokenUsage())
+    world.ledger.arrived(exchange._flight.key, outcome, world.now)
 
 
 @pytest.mark.parametrize("usage", [TokenUsage(200, 50, 10), TokenUsage(None, None, 10)])
 def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
     world = World()
     exchange, picked = routed(world)
-    exchange.handle(trailers(picked, usage=usage))
-    exchange.close()
+    finish(world, exchange, picked, usage=usage)
     world.now += 0.2
     row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
     assert row["ttft"] == pytest.approx(0.05)
@@ -332,8 +334,7 @@ def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
 def test_an_answer_in_one_piece_teaches_nothing_of_its_first_token() -> None:
     world = World()
     exchange, picked = routed(world, stream=False)
-    exchange.handle(trailers(picked, usage=TokenUsage(200, 50, 10)))
-    exchange.close()
+    finish(world, exchange, picked, usage=TokenUsage(200, 50, 10))
     world.now += 0.2
     row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
     assert (row["ttft"], row["tpot"]) == (None, None)
@@ -344,9 +345,8 @@ def test_a_line_in_the_access_log() -> None:
     world = World(FakeAuthenticator(Identity("someone", "issuer", {})))
     exchange, picked = routed(world)
     world.now += 0.5
-    exchange.handle(trailers(picked, usage=TokenUsage(200, 50, 10)))
     assert world.lines == []
-    exchange.close()
+    finish(world, exchange, picked, usage=TokenUsage(200, 50, 10))
     (raw,) = world.lines
     assert raw.endswith(b"\n")
     line = msgspec.json.decode(raw)
@@ -363,8 +363,7 @@ def test_a_retry_that_another_pod_answered_moves_what_was_noted() -> None:
     exchange, picked = routed(world)
     other = next(pod.address for pod in PODS if pod.address != picked)
     exchange.handle(ResponseHeaders(Headers([(":status", b"200")]), served=other))
-    exchange.handle(trailers(other))
-    exchange.close()
+    finish(world, exchange, other)
     assert world.in_flight() == [0, 0]
     assert world.served() == [int(pod.address == other) for pod in PODS]
     assert routed(world)[1] == other
@@ -374,16 +373,14 @@ def test_a_retry_that_another_pod_answered_moves_what_was_noted() -> None:
 def test_a_pod_that_nobody_knows_any_more_changes_nothing() -> None:
     world = World()
     exchange, _ = routed(world)
-    exchange.handle(trailers("10.9.9.9:80"))
-    exchange.close()
+    finish(world, exchange, "10.9.9.9:80")
     assert world.in_flight() == [0, 0]
 
 
 def test_a_failed_request_takes_its_prefix_back() -> None:
     world = World()
     exchange, picked = routed(world)
-    exchange.handle(trailers(picked, status=503))
-    exchange.close()
+    finish(world, exchange, picked, status=503)
     plugin = world.profile.plugins["prefix-cache"]
     assert plugin.index.entries == 0
 
@@ -424,9 +421,8 @@ def test_illegal_events_are_for_the_transport() -> None:
 def test_a_prompt_does_not_wait_for_the_garbage_collector() -> None:
     world = World()
     exchange, picked = routed(world)
-    exchange.handle(trailers(picked))
     gc.collect()
-    exchange.close()
+    finish(world, exchange, picked)
     del exchange
     assert gc.collect() == 0
 
@@ -440,9 +436,8 @@ def test_whoever_writes_requests_down_cannot_keep_one_in_flight() -> None:
 
     world.pipeline.witnesses = [Broken()]
     exchange, picked = routed(world)
-    exchange.handle(trailers(picked))
     with pytest.raises(OSError, match="disk full"):
-        exchange.close()
+        finish(world, exchange, picked)
     assert world.in_flight() == [0, 0]
 
 

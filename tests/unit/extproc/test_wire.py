@@ -53,7 +53,7 @@ PODS = "10.0.0.1:8000,10.0.0.2:8000"
 
 #: Every field of a message that sends a request somewhere.
 EVERYTHING = Mutation(
-    set_headers=((DESTINATION, PODS), ("x-user", "zoë")),
+    set_headers=(("x-user", "zoë"),),
     remove_headers=("authorization", "x-secret"),
     destination=PODS,
     clear_route_cache=True,
@@ -262,53 +262,16 @@ def test_nobody_says_who_served(kind):
     assert decode(message).served == ""
 
 
-def pack(message: ProcessingRequest, usage: TokenUsage, type_name: str = "envoy.data.ai.v3.TokenUsage") -> None:
-    packed = message.metadata_context.typed_filter_metadata["envoy.ai.token_usage"]
-    packed.type_url = f"type.googleapis.com/{type_name}"
-    packed.value = usage.SerializeToString()
-
-
 def test_response_trailers():
     message = ProcessingRequest()
-    fill(message.response_trailers.trailers, ("x-gateway-timing-ttft-us", b"51030"))
+    fill(message.response_trailers.trailers, ("x-checksum", b"51030"))
     metadata(message, "envoy.lb").fields[SERVED].string_value = "10.0.0.1:80"
     message.attributes["envoy.filters.http.ext_proc"].fields["response.code"].number_value = 200
-    usage = TokenUsage()
-    usage.input_tokens.value = 100
-    usage.output_tokens.value = 2**64 - 1
-    usage.input_token_details.cached_tokens.value = 64
-    pack(message, usage)
     event = decode(message)
     assert isinstance(event, ResponseTrailers)
-    assert list(event.headers) == [("x-gateway-timing-ttft-us", b"51030")]
+    assert list(event.headers) == [("x-checksum", b"51030")]
     assert event.served == "10.0.0.1:80"
-    assert event.usage == Usage(prompt=100, cached=64, completion=2**64 - 1)
     assert event.attributes == {"response.code": 200}
-
-
-def test_tokens_that_are_zero_and_tokens_that_are_not_told():
-    message = request("response_trailers")
-    usage = TokenUsage()
-    usage.output_tokens.value = 0
-    pack(message, usage)
-    assert decode(message).usage == Usage(prompt=None, cached=None, completion=0)
-
-
-def test_no_usage():
-    message = request("response_trailers")
-    assert decode(message).usage is None
-    metadata(message, "envoy.lb").SetInParent()
-    assert decode(message).usage is None
-    pack(message, TokenUsage(), "envoy.data.ai.v9.TokenUsage")
-    assert decode(message).usage is None
-
-
-def test_usage_that_is_none():
-    message = request("response_trailers")
-    pack(message, TokenUsage())
-    message.metadata_context.typed_filter_metadata["envoy.ai.token_usage"].value = b"\xff"
-    with pytest.raises(RemoteProtocolError, match=r"not a envoy\.data\.ai\.v3\.TokenUsage"):
-        decode(message)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x12\x7f", b"\x12\x06\x0a\x04\x0a\x02\x0a\x7f"])
@@ -354,9 +317,6 @@ def rich_messages() -> list[bytes]:
     metadata(head, "envoy.lb.subset_hint").fields[SUBSET].list_value.values.add().string_value = "10.0.0.1:80"
     head.attributes["envoy.filters.http.ext_proc"].fields["a"].struct_value.fields["b"].number_value = 1
     fill(end.response_trailers.trailers, ("x-t", b"1"))
-    usage = TokenUsage()
-    usage.input_token_details.cached_tokens.value = 300
-    pack(end, usage)
     metadata(end, "envoy.lb").fields[SERVED].string_value = "10.0.0.1:80"
     return [head.SerializeToString(), end.SerializeToString()]
 
@@ -429,7 +389,8 @@ def test_who_is_let_in_is_marked() -> None:
 @pytest.mark.parametrize(("kind", "field"), MUTATING)
 def test_each_part_of_a_mutation_alone(kind, field):
     message = encoded(kind(Mutation(destination=PODS)))
-    assert not getattr(message, field).HasField("response")
+    said = headers_of(getattr(message, field).response.header_mutation)
+    assert said == [(DESTINATION, PODS.encode(), OVERWRITE_IF_EXISTS_OR_ADD, "")]
     assert message.HasField("dynamic_metadata")
 
     message = encoded(kind(Mutation(destination=PODS, pool="large")))
@@ -455,16 +416,41 @@ def test_kept_replies_are_bounded(monkeypatch):
     monkeypatch.setattr(encoding, "MAX_CACHED_REPLIES", 3)
     kept = encoding._Replies(lambda message: message.request_body)
     for number in range(10):
-        mutation = Mutation(destination=str(number))
-        assert kept[mutation] == wire.encode(RequestBodyReply(mutation))
+        mutation = Mutation((("x-user", str(number)),), destination=PODS)
+        assert kept.reply(mutation) == wire.encode(RequestBodyReply(mutation))
         assert 1 <= len(kept) <= 3
-        assert mutation in kept
+        size = len(kept)
+        assert kept.reply(mutation) == wire.encode(RequestBodyReply(mutation))
+        assert len(kept) == size
+
+
+@given(
+    st.lists(st.text("0123456789.:[],é\0\1", max_size=200), min_size=2, max_size=6),
+    st.sampled_from([(), (("x-user", "\0\1"),)]),
+    st.sampled_from(["", "large"]),
+    st.booleans(),
+)
+def test_lists_of_pods_in_replies_that_are_kept(values, headers, pool, flag):
+    kept = encoding._Replies(lambda message: message.request_body)
+    for value in values:
+        message = ProcessingResponse.FromString(
+            kept.reply(Mutation(headers, ("x",), value, pool, admitted=flag, clear_route_cache=flag))
+        )
+        said = dict.fromkeys([DESTINATION] if value else [], value.encode())
+        mutation = message.request_body.response.header_mutation
+        assert {option.header.key: option.header.raw_value for option in mutation.set_headers} == {
+            **said, **{name: text.encode() for name, text in headers}
+        }  # fmt: skip
+        fields = message.dynamic_metadata["envoy.lb"] if value else {}
+        assert dict(fields) == ({DESTINATION: value} | ({"x-gateway-pool": pool} if pool else {}) if value else {})
+        assert message.request_body.response.clear_route_cache is flag
+    assert len(kept) == len({len(value.encode()) for value in values})
 
 
 def test_large_replies_are_not_kept():
     kept = encoding._Replies(lambda message: message.request_body)
     mutation = Mutation(set_headers=(("x", "y" * encoding.MAX_CACHED_REPLY),))
-    assert kept[mutation] == kept[mutation] == wire.encode(RequestBodyReply(mutation))
+    assert kept.reply(mutation) == kept.reply(mutation) == wire.encode(RequestBodyReply(mutation))
     assert len(kept) == 0
 
 
@@ -517,8 +503,7 @@ def test_response_trailers_reply():
     message = encoded(ResponseTrailersReply())
     assert message.WhichOneof("response") == "response_trailers"
     assert not message.response_trailers.HasField("header_mutation")
-    message = encoded(ResponseTrailersReply(("x-a", "x-b")))
-    assert list(message.response_trailers.header_mutation.remove_headers) == ["x-a", "x-b"]
+    assert not message.HasField("dynamic_metadata")
 
 
 def test_immediate_reply():
@@ -544,7 +529,6 @@ def test_immediate_reply():
         ImmediateReply(400, (), b"", "\ud800"),
         RequestHeadersReply(Mutation(destination="\ud800")),
         RequestBodyReply(Mutation(remove_headers=("\ud800",))),
-        ResponseTrailersReply(("\ud800",)),
     ],
 )
 def test_reply_that_no_message_can_hold(reply):
@@ -563,7 +547,7 @@ class TestAccessLog:
         common.metadata.filter_metadata["infer-gateway"].fields["key"].string_value = "00000000000000ff"
         common.metadata.filter_metadata["envoy.lb"].fields[SERVED].string_value = "10.0.0.2:80"
         common.upstream_request_attempt_count = 2
-        common.custom_tags["x-gateway-timing-ttft-us"] = "51030"
+        common.custom_tags["ttft-us"] = "51030"
         entry.response.response_code.value = 503
         entry.response.response_code_details = "via_upstream"
         assert wire.decode_log(message.SerializeToString()) == [
@@ -573,7 +557,7 @@ class TestAccessLog:
                 served="10.0.0.2:80",
                 attempts=2,
                 details="via_upstream",
-                tags={"x-gateway-timing-ttft-us": "51030"},
+                tags={"ttft-us": "51030"},
             )
         ]
 
@@ -610,9 +594,42 @@ class TestAccessLog:
             told.fields[name].number_value = count
         assert wire.decode_log(message.SerializeToString())[0].usage == usage
 
+    @pytest.mark.parametrize(
+        ("told", "read"),
+        [
+            ({"input_tokens": 100, "output_tokens": 2**64 - 1, "cached_tokens": 64}, Usage(100, 64, 2**64 - 1)),
+            ({"output_tokens": 0}, Usage(None, None, 0)),
+            ({}, Usage()),
+        ],
+    )
+    def test_usage_by_the_ai_filter(self, told: dict[str, int], read: Usage) -> None:
+        message = StreamAccessLogsMessage()
+        self.pack(self.entry(message), usage_of(told))
+        assert wire.decode_log(message.SerializeToString())[0].usage == read
+
+    def test_usage_of_a_type_that_is_not_known(self) -> None:
+        message = StreamAccessLogsMessage()
+        self.pack(self.entry(message), usage_of({"output_tokens": 5}), "envoy.data.ai.v9.TokenUsage")
+        assert wire.decode_log(message.SerializeToString())[0].usage == Usage()
+
     def test_garbage(self) -> None:
         with pytest.raises(RemoteProtocolError):
             wire.decode_log(b"\xff")
+        message = StreamAccessLogsMessage()
+        self.pack(self.entry(message), b"\xff")
+        with pytest.raises(RemoteProtocolError, match=r"not a envoy\.data\.ai\.v3\.TokenUsage"):
+            wire.decode_log(message.SerializeToString())
+
+    def pack(self, entry: HTTPAccessLogEntry, usage: bytes, kind: str = "envoy.data.ai.v3.TokenUsage") -> None:
+        packed = entry.common_properties.metadata.typed_filter_metadata["envoy.ai.token_usage"]
+        packed.type_url, packed.value = f"type.googleapis.com/{kind}", usage
+
+
+def usage_of(told: dict[str, int]) -> bytes:
+    usage = TokenUsage()
+    for name, count in told.items():
+        (usage.input_token_details.cached_tokens if name == "cached_tokens" else getattr(usage, name)).value = count
+    return usage.SerializeToString()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 from support.fixed_keys import FixedKeys
 
 from extproc.auth.base import Identity, Reason
-from extproc.auth.cache import Accepted, Refused, VerdictCache
+from extproc.auth.cache import VerdictCache
 from extproc.auth.keys import KeySet
+from extproc.auth.verdicts import Accepted, Refused
 
 KEYS = KeySet((), ())
 ALICE = Identity("alice", "", {})

@@ -511,6 +511,35 @@ async def test_drain_lets_open_calls_end(client: Client) -> None:
     await client.log.all_closed(1)
 
 
+async def test_the_access_log_is_the_last_to_end(client: Client) -> None:
+    """It tells of requests whose own streams have ended."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def told() -> None:
+        asked.set()
+        await answered.wait()
+
+    access_log = client.channel.stream_unary(ACCESS_LOG)(timeout=PATIENCE)
+    await access_log.write(entries(200))
+    call = client.call()
+    await call.write(body(b"x"))
+    assert await reply(call) == b"x"
+    stopping = asyncio.create_task(client.server.stop(PATIENCE, told))
+    await asyncio.sleep(0)
+    assert not asked.is_set()
+    await call.done_writing()
+    assert await status(call) == (grpc.StatusCode.OK, "")
+    await asyncio.wait_for(asked.wait(), PATIENCE)
+    await access_log.write(entries(429))
+    async with asyncio.timeout(PATIENCE):
+        while len(client.log.entries) < 2:
+            await asyncio.sleep(0.001)
+    answered.set()
+    await asyncio.wait_for(stopping, PATIENCE)
+    assert [entry.status for entry in client.log.entries] == [200, 429]
+    access_log.cancel()
+
+
 async def test_stop_cuts_what_is_left(client: Client) -> None:
     call, waits = client.call(), client.call()
     await call.write(body(b"x"))
@@ -680,7 +709,7 @@ async def test_connections_are_limited(lean: Client, monkeypatch: pytest.MonkeyP
 
 
 async def test_connection_while_stopping_is_sent_away(lean: Client) -> None:
-    lean.server._stopping = True
+    lean.server.stopping = True
     async with Raw(lean.path) as raw:
         await raw.until(lambda f: f.kind == GOAWAY)
         ping = await raw.until(lambda f: f.kind == PING)

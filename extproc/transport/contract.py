@@ -1,0 +1,42 @@
+"""What transports ask of the rest of the gateway."""
+
+from typing import Protocol
+
+from extproc.auth.base import Pending
+from extproc.events import Event
+from extproc.replies import Reply
+
+
+class Exchange(Protocol):
+    """Answers one ext_proc stream: `extproc.pipeline.Exchange`."""
+
+    #: Await this and call `resume()` before the next event is handed in.
+    pending: Pending | None
+
+    def __hash__(self) -> int: ...
+
+    def handle(self, event: Event) -> list[Reply]:
+        """What is to be answered to `event`, in order.
+
+        Raises:
+            RemoteProtocolError: the event is illegal now; end the stream.
+        """
+        ...
+
+    def resume(self) -> list[Reply]:
+        """Goes on after `pending` was awaited. Raises as `handle` does."""
+        ...
+
+    def close(self) -> None:
+        """The stream is over."""
+        ...
+
+
+class ErrorCounter(Protocol):
+    """Is told of streams that break the protocol: `extproc.metrics.Metrics`."""
+
+    def protocol_error(self) -> None: ...
+
+
+async def at_once() -> None:
+    """There is nothing to wait for."""
