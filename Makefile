@@ -63,10 +63,11 @@ compiled: $(COMPILED)/.built
 
 $(COMPILED)/.built: $(STAMP) $(SOURCES)
 	@why=$$($(NO_COMPILER)); if [ -n "$$why" ]; then echo "make compiled: $$why" >&2; exit 1; fi
-	@rm -rf build/sdist $(COMPILED)
+	@rm -rf build/sdist $(COMPILED) $(COMPILED).new
 	$(BIN)/python -m hatchling build --target sdist --directory build/sdist
 	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--no-build-isolation --target $(COMPILED) build/sdist/*.tar.gz
+		--no-build-isolation --target $(COMPILED).new build/sdist/*.tar.gz
+	@mv $(COMPILED).new $(COMPILED)
 	@touch $@
 
 # The tests of the source once more, of what is compiled of it. PYTHONSAFEPATH: else the checkout would be imported.
@@ -105,7 +106,8 @@ clean:
 comma := ,
 empty :=
 space := $(empty) $(empty)
-PURE_FILES := extproc/session.py extproc/events.py extproc/replies.py extproc/mutation.py extproc/headers.py \
+PURE_FILES := extproc/session.py extproc/actions.py extproc/build_info.py extproc/events.py extproc/replies.py \
+	extproc/mutation.py extproc/headers.py \
 	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire/*.py \
 	extproc/lean.py extproc/routes.py extproc/rewrite.py extproc/answer_names.py \
 	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/summary.py extproc/top/frame.py \

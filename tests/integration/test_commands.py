@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.bare import BARE
 
 from extproc import __version__
 from extproc.build_info import compiled
@@ -22,7 +23,7 @@ async def run(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `infer-gateway …`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": ""},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=BARE,
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
@@ -86,7 +87,7 @@ async def test_demo_with_the_pages_auth() -> None:
 async def test_demo_stays_up_until_it_is_told() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", "demo", "--speedup", "20",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": ""},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=BARE,
     )  # fmt: skip
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
@@ -99,7 +100,7 @@ async def test_demo_stays_up_until_it_is_told() -> None:
 async def test_model_server() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", "model-server", "--port", "0", "--replicas", "2", "--json",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={"PATH": ""},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=BARE,
     )  # fmt: skip
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from support.bare import BARE
 from support.gateway import CHAT, MODEL, PATIENCE, configuration, eventually, gateway
 from support.tokens import AUTH, Signer
 
@@ -187,7 +188,7 @@ async def test_what_keeps_it_from_starting_is_one_message_and_exit_code_2(
     path.write_text(base + document.format(taken=taken))
     try:
         child = await Child.start(
-            "sidecar", [sys.executable, "-m", "extproc", "serve", "--config", str(path)], env={"PATH": ""}
+            "sidecar", [sys.executable, "-m", "extproc", "serve", "--config", str(path)], env=BARE
         )
         async with asyncio.timeout(PATIENCE):
             assert await child.wait() == 2

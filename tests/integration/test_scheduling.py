@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from support.bare import BARE
 from support.gateway import MODEL, configuration, eventually, gateway
 
 from modelsim.server import Faults
@@ -133,7 +134,7 @@ async def test_explain_prints_a_decision_and_routes_nothing(tmp_path: Path) -> N
         async def explain(*arguments: str) -> tuple[int, str, str]:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "extproc", "explain", "--admin", running.stack.admin, *arguments,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": "", "COLUMNS": "200"},
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**BARE, "COLUMNS": "200"},
             )  # fmt: skip
             out, err = await process.communicate()
             return process.returncode or 0, out.decode(), err.decode()

@@ -15,6 +15,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
+from support.bare import BARE
 from support.busy import HOSTILE
 from support.gateway import MODEL, PATIENCE, configuration, gateway
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.integration
 async def run(*arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": "", "PYTHONIOENCODING": "utf-8"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**BARE, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
@@ -61,7 +62,7 @@ async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", *arguments, stdin=theirs, stdout=theirs, stderr=theirs,
-        env={"PATH": "", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
+        env={**BARE, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     os.close(theirs)
     try:
