@@ -3,7 +3,12 @@
 import binascii
 import json
 import math
+import re
 from typing import NoReturn
+
+#: Levels of nesting. Claims have 3 or 4 (Keycloak's `resource_access`). The limit is ours because that of the
+#: interpreter's recursion differs between versions by more than ten times.
+MAX_DEPTH = 32
 
 #: RFC 4648 section 5.
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -26,19 +31,34 @@ def json_object(data: bytes) -> dict[str, object]:
     """Decode a JSON object. Raises ValueError.
 
     Refused besides what is no JSON: encodings other than UTF-8, a name that comes twice in an object, NaN, infinities
-    and numbers beyond the range of a float, strings that are no text (lone surrogates), nesting too deep to parse.
+    and numbers beyond the range of a float, strings that are no text (lone surrogates), nesting beyond `MAX_DEPTH`.
     """
-    try:
-        text = data.decode()
-        value = _DECODER.decode(text)
-        if "\\u" in text:
-            # Only an escape can bring in a lone surrogate; encoding it raises UnicodeEncodeError, a ValueError.
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    text = data.decode()
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(data)
+    value = _DECODER.decode(text)
+    if "\\u" in text:
+        # Only an escape can bring in a lone surrogate; encoding it raises UnicodeEncodeError, a ValueError.
+        json.dumps(value, ensure_ascii=False).encode()
     if type(value) is not dict:
         raise ValueError("not an object")
     return value
+
+
+#: A string, in which brackets do not count. It need not end: what can fail would be tried again at each of its quotes,
+#: in square time.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_depth(data: bytes) -> None:
+    """Raises ValueError. Nothing recurses or loops over bytes here: each round takes the innermost level away."""
+    brackets = _STRING.sub(b"", data).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
+        raise ValueError("nested too deeply, or not closed")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -106,6 +106,7 @@ def _forms(now: float) -> list[Case]:
         "name twice, one escaped": payload(f'{{{pairs},"\\u0073ub":"root"}}'.encode()),
         "NaN somewhere": payload(f'{{{pairs},"a":NaN}}'.encode()),
         "deep nesting": payload(f'{{{pairs},"a":{"[" * 2500}{"]" * 2500}}}'.encode()),
+        "nesting that every parser could follow": payload(f'{{{pairs},"a":{"[" * 40}{"]" * 40}}}'.encode()),
         "comment in the JSON": payload(f"{{/**/{pairs}}}".encode()),
         "single quotes": payload(text.replace('"', "'").encode()),
         "an integer of 5000 digits": payload(f'{{{pairs},"a":{"9" * 5000}}}'.encode()),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extproc.auth.encoding import ALPHABET, base64url, json_object
+from extproc.auth.encoding import ALPHABET, MAX_DEPTH, base64url, json_object
 
 
 @settings(deadline=None)
@@ -67,6 +67,32 @@ def test_json_gives_an_object_or_a_value_error(data: bytes) -> None:
 def test_json_that_two_parsers_could_read_differently_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         json_object(text.encode())
+
+
+def nested(levels: int, inside: str = "") -> bytes:
+    """An object and `levels - 1` lists."""
+    return f'{{"a":{"[" * (levels - 1)}{inside}{"]" * (levels - 1)}}}'.encode()
+
+
+def test_nesting_has_a_limit_of_its_own() -> None:
+    assert json_object(nested(MAX_DEPTH))
+    for data in (nested(MAX_DEPTH + 1), nested(MAX_DEPTH, "{}"), nested(MAX_DEPTH, '"[", {}'), nested(2500)):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            json_object(data)
+
+
+def test_brackets_that_do_not_nest_are_no_depth() -> None:
+    strings = ["[" * 99, '\\"[[[' * 20, "\\\\", "]{"]
+    assert json_object(json.dumps({"a": strings, "b": [{}, []] * 50}).encode())["a"] == strings
+
+
+@settings(deadline=None)
+@given(st.text('[]{}"\\,:a', max_size=200))
+def test_brackets_of_any_kind_give_an_object_or_a_value_error(text: str) -> None:
+    try:
+        json_object(f'{{"a":{text}}}'.encode())
+    except ValueError:
+        return
 
 
 def test_json_is_utf_8() -> None:
