@@ -22,7 +22,6 @@ from struct import iter_unpack, pack
 from sys import byteorder
 
 import numpy as np
-import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 from scheduler.types import FloatArray, Prompt, Snapshot
@@ -40,8 +39,7 @@ TOUCHES_PER_UNIT = 4
 #: Units whose hashes are remembered by their text, in each of two generations: the beginnings of a thousand long
 #: conversations. 4.3 MB a generation at the most.
 REMEMBERED = 4096
-#: From so many pods on that share one length, their bits are unpacked by numpy (about 3 us) instead of one by one (0.2
-#: us each).
+#: From so many pods on, numpy looks at all at once (some 3 us a call) instead of Python at one by one (0.2 us each).
 _MANY = 16
 #: Blocks of a pod that another process is told of at once: less than a millisecond of its time.
 PIECE = 2_500
@@ -77,6 +75,21 @@ class _Shelf:
         self.more: dict[int, int] = {}
         self.touches = array("Q")
         self.start = 0
+
+
+class _Rows:
+    """Slots of the pods of a snapshot, as of a version of the index: -1 for a pod that holds nothing.
+
+    For few pods their bits instead, 0 for none: then a look at each is cheaper than numpy's calls.
+    """
+
+    __slots__ = ("bits", "slots", "version")
+
+    def __init__(self, version: int, slots: list[int]) -> None:
+        self.version = version
+        few = len(slots) < _MANY
+        self.bits = [1 << slot if slot >= 0 else 0 for slot in slots] if few else []
+        self.slots = np.array([] if few else slots, np.intp)
 
 
 class PrefixIndex:
@@ -171,8 +184,8 @@ class PrefixIndex:
         if not (units and alive):
             return np.zeros(len(pods))
         count = len(units[0]) * (len(units) - 1) + len(units[-1])
-        # One cell more than slots: -1, the slot of a pod that holds nothing, is always 0.
-        shares = np.zeros(self._slots + 1)
+        # Which slots drop out together, and their share.
+        found: list[tuple[int, float]] = []
         before = 0
         for unit in units:
             last = unit[-1]
@@ -191,7 +204,7 @@ class PrefixIndex:
                     else:
                         high = middle
                         rest = here
-                self._fill(shares, alive ^ rest, (before + low) / count)
+                found.append((alive ^ rest, (before + low) / count))
                 alive = rest
                 mask &= rest
                 low += 1
@@ -199,8 +212,8 @@ class PrefixIndex:
                 break
             before += len(unit)
         else:
-            self._fill(shares, alive, 1.0)
-        return shares[self._slot_of_rows(pods)]
+            found.append((alive, 1.0))
+        return self._shares(found, pods)
 
     def record(self, units: Sequence[Unit], address: str) -> Callable[[], None]:
         """Notes that a pod is to hold these units. Call the answer to take the note back.
@@ -296,6 +309,30 @@ class PrefixIndex:
     def _hash(self, text: bytes, last: int) -> Unit:
         return tuple([last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(self._format, text)])
 
+    def _shares(self, found: list[tuple[int, float]], pods: Snapshot) -> FloatArray:
+        """A share for each pod, of those for masks of slots; 0 where it is in none."""
+        known = pods.derived.get(self)
+        if known is None or known.version != self._version:
+            shelves = self._shelves
+            slots = [shelves[pod.address].slot if pod.address in shelves else -1 for pod in pods.pods]
+            known = pods.derived[self] = _Rows(self._version, slots)
+        bits: list[int] = known.bits
+        if not bits:
+            # One cell more than slots: -1, the slot of a pod that holds nothing, is always 0.
+            shares = np.zeros(self._slots + 1)
+            for mask, share in found:
+                self._fill(shares, mask, share)
+            return shares[known.slots]
+        few: list[float] = []
+        for bit in bits:
+            for mask, share in found:
+                if mask & bit:
+                    few.append(share)
+                    break
+            else:
+                few.append(0.0)
+        return np.array(few)
+
     def _fill(self, shares: FloatArray, mask: int, share: float) -> None:
         """Sets the cells of the slots in `mask`."""
         if mask.bit_count() < _MANY:
@@ -379,15 +416,6 @@ class PrefixIndex:
         shelf = self._shelves[address] = _Shelf(slot)
         self._version += 1
         return shelf
-
-    def _slot_of_rows(self, pods: Snapshot) -> npt.NDArray[np.intp]:
-        known = pods.derived.get(self)
-        if known is None or known[0] != self._version:
-            shelves = self._shelves
-            slots = [shelves[pod.address].slot if pod.address in shelves else -1 for pod in pods.pods]
-            known = pods.derived[self] = (self._version, np.array(slots, np.intp))
-        rows: npt.NDArray[np.intp] = known[1]
-        return rows
 
 
 def packed(units: Sequence[Unit]) -> bytes:

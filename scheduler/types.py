@@ -301,7 +301,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[Pod, ...]
     #: The candidates that were scored, in the order of the arrays below.
     candidates: Snapshot
-    total: FloatArray
+    total: FloatArray | Sequence[float]
     #: Scorer name -> its scores (0-100) before weighting.
     scores: Mapping[str, FloatArray]
     weights: Mapping[str, float]
@@ -322,7 +322,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     def explain(self, limit: int = 16) -> list[dict[str, Any]]:
         """One row a pod, best first: address, total, score per plugin. At most `limit` rows."""
-        order = np.argsort(-self.total, kind="stable").tolist()
+        order = np.argsort(-np.asarray(self.total), kind="stable").tolist()
         # The picked pods first, in their order: ties were broken by more than the totals show.
         rows = self.candidates.rows
         first = [rows[pod.address] for pod in self.pods]

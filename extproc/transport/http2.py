@@ -115,10 +115,7 @@ class Http2Connection:
 
     def data_to_send(self) -> bytes:
         """What is to be sent now. Each byte is handed out once."""
-        out = self._link.out
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
+        return self._link.data_to_send()
 
     def drain(self) -> None:
         """Asks the peer for no more streams; `closed` once it knows, and the open ones have ended.
@@ -323,6 +320,9 @@ class Http2Connection:
         stream = self._link.streams.get(stream_id)
         if stream is not None:
             stream.end()
+        else:
+            # Envoy half-closes a call and resets it at once.
+            self._link.unwanted(stream_id)
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         # Section 6.5

@@ -45,8 +45,8 @@ class Link:
     """What the streams of a connection share."""
 
     __slots__ = (
-        "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "initial_window", "max_held",
-        "max_message", "max_queued", "out", "remembered", "streams", "window",
+        "_endings", "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "initial_window",
+        "max_held", "max_message", "max_queued", "out", "remembered", "streams", "window",
     )  # fmt: skip
 
     def __init__(self, max_message: int) -> None:
@@ -67,6 +67,28 @@ class Link:
         self.max_held = max(MAX_HELD, 4 * max_message)
         self.remembered: OrderedDict[int, None] = OrderedDict()
         self._table_given_up = False
+        #: Where in `out` the trailers of streams are that end with them.
+        self._endings: dict[int, int] = {}
+
+    def data_to_send(self) -> bytes:
+        """What is to be sent now. Each byte is handed out once."""
+        out = self.out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._endings.clear()
+        return data
+
+    def ending(self, stream_id: int, block: bytes) -> None:
+        """Sends the trailers of a stream that its peer has half-closed."""
+        if self._table_given_up:
+            self._endings[stream_id] = len(self.out)
+        self.headers(stream_id, END_STREAM, block)
+
+    def unwanted(self, stream_id: int) -> None:
+        """The peer has reset a stream that is over. Trailers that were not handed out yet would only wake it up."""
+        at = self._endings.pop(stream_id, None)
+        if at is not None:
+            self.out[at] = b""
 
     def headers(self, stream_id: int, flags: int, block: bytes) -> None:
         """Sends a header block. `flags`: beside END_HEADERS."""
@@ -325,7 +347,9 @@ class Stream:
     def _send_trailers(self) -> None:
         link = self._link
         assert self._finish is not None  # noqa: S101 - set by `finish`
-        link.headers(self.id, END_STREAM, self._finish)
-        if not self.half_closed:
+        if self.half_closed:
+            link.ending(self.id, self._finish)
+        else:
+            link.headers(self.id, END_STREAM, self._finish)
             link.refuse(self.id, ErrorCode.NO_ERROR)  # section 8.1: the rest of the request is not wanted
         self.end()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.plugins import Faults, Keeps, Prepares, Records, Scores, broken
 from support.snapshots import P, address, fleets, request, snapshot
 
-from scheduler.cycle import MAX_PODS, SMALL, record_at, schedule
+from scheduler import cycle
+from scheduler.cycle import FEW, MAX_PODS, record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.profile import BadAnswer, Profile
 from scheduler.types import Decision, Snapshot
@@ -32,7 +33,7 @@ class TestPick:
     def test_best_first_then_the_fallbacks(self) -> None:
         assert picked(decide(scoring(10, 30, 20), snapshot(*[P()] * 3))) == [1, 2, 0]
 
-    @pytest.mark.parametrize("count", [1, 2, 4, 5, 6, SMALL, SMALL + 1, 100])
+    @pytest.mark.parametrize("count", [1, 2, 4, 5, 6, FEW, FEW + 1, 100])
     def test_five_pods_at_most(self, count: int) -> None:
         decision = decide(scoring(*np.linspace(0, 100, count)), snapshot(*[P()] * count))
         assert picked(decision) == list(range(count))[::-1][:MAX_PODS]
@@ -85,7 +86,7 @@ class TestTotals:
     def test_scores_are_weighted_and_added(self) -> None:
         profile = Profile(plugins={"a": Scores([100, 0]), "b": Scores([10, 60])}, scorers=[("a", 0.5), ("b", 2.0)])
         decision = decide(profile, snapshot(P(), P()))
-        assert decision.total.tolist() == [70, 120]
+        assert list(decision.total) == [70, 120]
         assert decision.weights == {"a": 0.5, "b": 2.0}
         assert {name: scores.tolist() for name, scores in decision.scores.items()} == {"a": [100, 0], "b": [10, 60]}
 
@@ -102,16 +103,14 @@ class TestTotals:
         first, second = snapshot(P(), P(), P()), snapshot(P(), P())
         for _ in range(3):
             decision = decide(profile, first)
-            assert decision.total.tolist() == [50, 80, 20]
+            assert list(decision.total) == [50, 80, 20]
             assert decision.scores["a"].tolist() == [10, 60, 20]
         decide(Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1)]), first)
         with pytest.raises(NoReadyPod):
             decide(profile, first, subset=frozenset())
         other = Scores([20, 10])
-        assert decide(Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1)]), second).total.tolist() == [
-            10,
-            60,
-        ]
+        decision = decide(Profile(plugins={"a": lasting, "b": other}, scorers=[("a", 1)]), second)
+        assert list(decision.total) == [10, 60]
         assert asked == [3, 3, 2]
 
     def test_a_fault_is_not_kept(self) -> None:
@@ -120,17 +119,17 @@ class TestTotals:
         lasting.scraped_only = True
         profile = Profile(plugins={"a": lasting}, scorers=[("a", 1)], on_fault=faults)
         pods = snapshot(P(), P())
-        assert [decide(profile, pods).total.tolist() for _ in range(3)] == [[0, 0], [7, 9], [7, 9]]
+        assert [list(decide(profile, pods).total) for _ in range(3)] == [[0, 0], [7, 9], [7, 9]]
         assert len(faults.seen) == 1
 
     def test_whole_numbers_are_scores(self) -> None:
         profile = Profile(plugins={"a": Scores(lambda pods: np.array([1, 2]))}, scorers=[("a", 1)])
-        assert decide(profile, snapshot(P(), P())).total.tolist() == [1, 2]
+        assert list(decide(profile, snapshot(P(), P())).total) == [1, 2]
 
     def test_a_weight_of_zero_explains_and_does_not_count(self) -> None:
         profile = Profile(plugins={"a": Scores([100, 0])}, scorers=[("a", 0.0)])
         decision = decide(profile, snapshot(P(in_flight=1), P()))
-        assert decision.total.tolist() == [0, 0]
+        assert list(decision.total) == [0, 0]
         assert decision.scores["a"].tolist() == [100, 0]
         assert picked(decision) == [1, 0]
 
@@ -184,6 +183,12 @@ class TestPrefixMatch:
         assert decision.pod.address == address(2)
         assert decision.prefix_match == 0.3
         assert decision.uncached_tokens == round(101 * 0.7)
+
+    @pytest.mark.parametrize("most", [1.0, 1.1])
+    def test_of_many_pods(self, most: float) -> None:
+        prepares = Prepares(np.linspace(0.0, most, 4 * FEW))
+        decision = decide(Profile(plugins={"p": prepares}), snapshot(*[P(in_flight=1)] * (4 * FEW - 1), P()))
+        assert decision.prefix_match == (1.0 if most == 1.0 else None)
 
     def test_nobody_looked(self) -> None:
         decision = decide(Profile(plugins={}), snapshot(P()), text="x" * 400)
@@ -250,9 +255,36 @@ class TestFaults:
         plugins = {"a": Scores([1, 2]), "bad": Scores(answer), "b": Scores([3, 5])}
         profile = Profile(plugins=plugins, scorers=[("a", 1), ("bad", 50), ("b", 1)], on_fault=faults)
         decision = decide(profile, snapshot(P(), P()))
-        assert decision.total.tolist() == [4, 7]
+        assert list(decision.total) == [4, 7]
         assert list(decision.scores) == ["a", "b"]
         assert faults.seen == [("bad", "score")]
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.lists(st.sampled_from([0.0, 1 / 3, 50.1, 100.0, 99.9, 100.0 + 1e-9, 101.0, -1.0, np.nan, np.inf]),
+                     min_size=3, max_size=3),
+            max_size=5,
+        ),
+        st.lists(st.sampled_from([1.0, 0.1, 0.0, 1e9]), min_size=5, max_size=5),
+    )  # fmt: skip
+    def test_scores_of_few_pods_and_of_many_are_added_alike(
+        self, rows: list[list[float]], weights: list[float]
+    ) -> None:
+        names = [f"s{number}" for number in range(len(rows))]
+        told = []
+        for add in (cycle._sum_of_few, cycle._sum):
+            faults = Faults()
+            scorers = [Scores(row) for row in rows]
+            profile = Profile(
+                plugins=dict(zip(names, scorers, strict=True)),
+                scorers=list(zip(names, weights, strict=False)),
+                on_fault=faults,
+            )
+            scores = {name: np.array(row) for name, row in zip(names, rows, strict=True)}
+            total = add(profile, scores, 3)
+            told.append((list(total), list(scores), faults.seen, [str(error) for error in faults.errors]))
+        assert told[0] == told[1]
 
     def test_two_faulty_scorers(self) -> None:
         faults = Faults()

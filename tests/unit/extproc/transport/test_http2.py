@@ -328,6 +328,27 @@ def test_end_of_messages_on_its_own(end: bytes) -> None:
     assert peer.calls[0].half_closes == 1
 
 
+def test_trailers_for_a_stream_that_was_reset_meanwhile_are_kept_back() -> None:
+    """Envoy half-closes a call and resets it at once: an answer would wake it up for nothing."""
+    peer = Peer()
+    peer.said(opening(1), message(1, b"x"), opening(3))
+    assert peer.said(frame(DATA, END_STREAM, 1), rst_stream(1, ErrorCode.INTERNAL_ERROR)) == []
+    assert (peer.calls[0].half_closes, peer.calls[0].ends) == (1, 1)
+
+    heard = peer.said(message(3, b"y"), frame(DATA, END_STREAM, 3), rst_stream(1, ErrorCode.INTERNAL_ERROR))
+    assert [f.kind for f in heard] == [HEADERS, DATA, HEADERS], "what another stream says goes out"
+    assert peer.said(rst_stream(3, ErrorCode.INTERNAL_ERROR)) == [], "it was said already"
+    assert_alive(peer)
+
+
+def test_the_first_block_is_sent_whatever_happens_to_its_stream() -> None:
+    """It says that there is no header table, which holds for the connection."""
+    peer = Peer()
+    (only,) = peer.said(opening(1), frame(DATA, END_STREAM, 1), rst_stream(1, ErrorCode.INTERNAL_ERROR))
+    assert only.payload == RESPONSE_HEADERS + trailers(Status.OK)
+    assert_alive(peer)
+
+
 def test_health_check_has_its_route() -> None:
     peer = Peer()
     peer.said(opening(1, END_STREAM, block(fields(HEALTH_PATH))))
