@@ -26,6 +26,7 @@ DEBUG = "x-gateway-debug"
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 AUTHORIZATION = "authorization"
+COOKIE = "cookie"
 METHOD = ":method"
 PATH = ":path"
 STATUS = ":status"
@@ -75,6 +76,18 @@ class Headers:
         """The first value of that name as text (latin-1: any bytes have one), or `default`."""
         value = self.raw(name)
         return default if value is None else value.decode("latin-1")
+
+    def cookie(self, name: str) -> str | None:
+        """The first cookie of that name as text (latin-1), or None. Names of cookies have upper and lower case."""
+        wanted = name.encode("latin-1", "replace")
+        for header, value in self._items:
+            # RFC 9113 section 8.2.3: over HTTP/2 cookies may come in fields of their own.
+            if header == COOKIE:
+                for pair in value.split(b";"):
+                    key, equals, text = pair.partition(b"=")
+                    if equals and key.strip() == wanted:
+                        return text.strip().decode("latin-1")
+        return None
 
     def control(self, others: Collection[str] = ()) -> tuple[str, ...]:
         """The names here that are control headers, or one of `others`. Each once."""

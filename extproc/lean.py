@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from extproc.events import ProtocolConfig, RequestBody, RequestHeaders
-from extproc.headers import AUTHORIZATION, REQUEST_ID, TRACEPARENT, Headers
+from extproc.headers import AUTHORIZATION, COOKIE, REQUEST_ID, TRACEPARENT, Headers
 
 #: Rests of messages that are kept with what they say, and the longest that is, in bytes: 2 MiB of them at most, and
 #: their values.
@@ -19,7 +19,7 @@ MAX_KEPT_SIZE = 512
 MAX_KEPT_FIELDS = 1024
 MAX_KEPT_FIELD = 64
 #: Secret, or other with every request: not kept.
-_NEVER_KEPT = frozenset({AUTHORIZATION, "cookie", "content-length", REQUEST_ID, TRACEPARENT, "tracestate"})
+_NEVER_KEPT = frozenset({AUTHORIZATION, COOKIE, "content-length", REQUEST_ID, TRACEPARENT, "tracestate"})
 
 # Tags: the field's number and its type, length-delimited (2) or varint (0), in one byte.
 _REQUEST_HEADERS, _REQUEST_BODY = 2 << 3 | 2, 4 << 3 | 2

@@ -347,6 +347,8 @@ class Exchange:
         if kind == "header" and self._head is not None:
             value = self._head.headers.raw(name)
             return None if value is None else value.decode("latin-1")
+        if kind == "cookie" and self._head is not None:
+            return self._head.headers.cookie(name)
         if kind == "claim" and self._identity is not None:
             claim = self._identity.claims.get(name)
             return claim if isinstance(claim, str) else None

@@ -84,6 +84,28 @@ async def test_a_second_request_joins_the_first_before_that_is_answered(tmp_path
         assert second.pod == (await first).pod
 
 
+@pytest.mark.parametrize(("source", "header"), [("header", "x-team"), ("cookie", "cookie")])
+async def test_a_session_stays_on_its_pod(tmp_path: Path, source: str, header: str) -> None:
+    document = f"""
+scheduler:
+  plugins:
+    Score: {{enabled: [{{name: session-affinity}}]}}
+  pluginConfig: [{{name: session-affinity, args: {{{source}: x-team}}}}]
+"""
+    pods: dict[int, set[str]] = defaultdict(set)
+    async with gateway(configuration(document, tmp_path)) as running:
+
+        async def ask(session: int, turn: int) -> None:
+            value = f"x-team={session}; theme=dark" if source == "cookie" else str(session)
+            answer = await running.chat(f"{session} {turn}", max_tokens=1, headers={header: value})
+            assert answer.status == 200
+            pods[session].add(answer.pod)
+
+        await asyncio.gather(*[ask(session, turn) for turn in range(4) for session in range(12)])
+    assert {len(where) for where in pods.values()} == {1}
+    assert set.union(*pods.values()) == {"pod-1", "pod-2", "pod-3"}
+
+
 async def test_a_pod_that_fails_fast_does_not_swallow_the_traffic(tmp_path: Path) -> None:
     """It would always have the fewest requests in flight."""
     statuses: Counter[int] = Counter()

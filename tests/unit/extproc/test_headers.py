@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from extproc.headers import Headers
 
 
@@ -14,6 +17,21 @@ def test_what_is_not_there() -> None:
     assert headers.get("x") == ""
     assert headers.get("x", "-") == "-"
     assert headers.count("x") == 0
+
+
+def test_cookies() -> None:
+    headers = Headers(
+        [("cookie", b"a=1; sid=x=y ;SID=other; flag; b= 2"), ("x-cookie", b"c=0"), ("cookie", b"c=3;a=9;d=\xe9")]
+    )
+    assert [headers.cookie(name) for name in "abcd"] == ["1", "2", "3", "\xe9"]
+    assert headers.cookie("sid") == "x=y"
+    assert headers.cookie("SID") == "other"
+    assert [headers.cookie(name) for name in ("flag", "e", "", "\u20ac")] == [None] * 4
+
+
+@given(st.text("ab=; \t", max_size=12), st.text("ab=;", max_size=3))
+def test_any_text_may_be_a_cookie(value: str, name: str) -> None:
+    assert isinstance(Headers([("cookie", value.encode())]).cookie(name), str | None)
 
 
 def test_any_bytes_are_text() -> None:

@@ -304,10 +304,11 @@ def test_a_long_name_is_not_said_back() -> None:
 def test_what_plugins_may_look_up() -> None:
     world = World(FakeAuthenticator(Identity("someone", "issuer", {"team": "a", "n": 1})))
     exchange = world.pipeline.open()
-    exchange.handle(head(x_session="s-1"))
+    exchange.handle(head(x_session="s-1", cookie="a=b; sid=c-1"))
     look = exchange._lookup
-    assert (look("header", "x-session"), look("claim", "team")) == ("s-1", "a")
-    assert [look(*what) for what in (("header", "no"), ("claim", "n"), ("claim", "no"), ("other", "x"))] == [None] * 4
+    assert (look("header", "x-session"), look("cookie", "sid"), look("claim", "team")) == ("s-1", "c-1", "a")
+    unknown = (("header", "no"), ("cookie", "no"), ("claim", "n"), ("claim", "no"), ("other", "x"))
+    assert [look(*what) for what in unknown] == [None] * 5
 
 
 def finish(
