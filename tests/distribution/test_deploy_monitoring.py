@@ -34,7 +34,7 @@ def exported() -> dict[str, frozenset[str]]:
     """Sample name → its labels, once everything that is counted has been counted."""
     row = {
         "address": "10.0.0.1:80", "ready": True, "in_flight": 1, "in_flight_tokens": 1, "waiting": 1, "running": 1,
-        "kv_usage": 0.5, "scrape_age": 0.1,
+        "kv_usage": 0.5, "scrape_age": 0.1, "resting_for": 0.0,
     }  # fmt: skip
     metrics = Metrics(lambda: [row])
     metrics.opened()
