@@ -64,8 +64,12 @@ class ResponseBody(msgspec.Struct, frozen=True):
     end_of_stream: bool = False
 
 
+#: Counts above it are not believed: no model reads or writes as much in one request, and metrics must not be spoilt.
+MAX_COUNT = 1_000_000_000
+
+
 class TokenUsage(msgspec.Struct, frozen=True):
-    """Tokens of a request as the model server counted them. None: not told, which is not zero."""
+    """Tokens of a request as the model server counted them: 0 to `MAX_COUNT`. None: not told, which is not zero."""
 
     prompt: int | None = None
     cached: int | None = None

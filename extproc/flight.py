@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Envoy's `%RESPONSE_CODE_DETAILS%` of an answer that the pod did not bring to its end.
+_BROKEN_OFF = "upstream_reset_after_response_started"
+
 
 class Flight:
     """What is to be made true at the request's end, of what was noted at its pick. `end()` it, whatever happens.
@@ -105,7 +108,11 @@ class Flight:
         self._pipeline.ledger.expect(self.key, self._learn_late, now)
 
     def _learn_late(self, outcome: Outcome) -> None:
-        self._learn(self._watch.outcome if outcome.status is None else outcome)
+        try:
+            self._learn(self._watch.outcome if outcome.status is None else outcome)
+        except Exception:
+            # Whoever brings the outcome brings those of others as well.
+            log.exception("internal error")
 
     def _learn(self, outcome: Outcome) -> None:
         """How the request ended, from whatever source: what was noted at the pick is made true."""
@@ -115,16 +122,16 @@ class Flight:
         status = outcome.status
         picked = decision.pod.address
         served = outcome.served or picked
+        for address in _failed_before(decision, served, outcome.attempts):
+            self._failed_at(address, now)
+        if status is not None and status >= 500:
+            # No pod computed it: none holds its prefix.
+            take_back(decision)
         if served != picked:
-            # Envoy went on to another pod only because this one failed.
-            self._failed_at(picked, now)
-            self._moved(request, served, now)
+            self._moved(request, served, now, computed=status is None or status < 500)
         if status is None:
             pass
-        elif status >= 500:
-            # No pod computed it: none holds its prefix.
-            if served == picked:
-                take_back(decision)
+        elif status >= 500 or outcome.details.startswith(_BROKEN_OFF):
             self._failed_at(served, now)
         else:
             store.observe_success_of_request(served)
@@ -139,9 +146,10 @@ class Flight:
                     now=now,
                 )
         seconds = (self._ended or now) - self._started
-        pipeline.metrics.ended(self.model, picked, outcome, seconds, streamed=self._streamed)
+        gone = not store.has(served)
+        pipeline.metrics.ended(self.model, picked, outcome, seconds, streamed=self._streamed, gone=gone)
         if pipeline.witnesses:
-            self._tell(request, outcome, seconds)
+            self._tell(request, outcome, seconds, now - (self._ended or now))
         # The request looks things up in its exchange: with its prompt, it would wait for the garbage collector.
         self._request = None
 
@@ -149,9 +157,9 @@ class Flight:
         if self._pool.store.observe_failure_of_request(address, now):
             log.warning("pod left alone: requests failed in a row", extra={"pod": address})
 
-    def _tell(self, request: Request, outcome: Outcome, seconds: float) -> None:
+    def _tell(self, request: Request, outcome: Outcome, seconds: float, since: float) -> None:
         ended = Ended(
-            at=self._pipeline.wall_clock(),
+            at=self._pipeline.wall_clock() - since,
             seconds=seconds,
             decision_seconds=self.decision_seconds,
             model=self.model,
@@ -163,27 +171,49 @@ class Flight:
             traceparent=self._headers.get(TRACEPARENT),
         )
         for witness in self._pipeline.witnesses:
-            witness.ended(ended)
+            try:
+                witness.ended(ended)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong there, the request is to be counted
+                self._pipeline.failed_witness(witness, error)
 
-    def _moved(self, request: Request, address: str, now: float) -> None:
+    def _moved(self, request: Request, address: str, now: float, *, computed: bool) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
-        take_back(self._decision)
+        if computed:
+            for undo in self._decision.undo:
+                undo()
         snapshot = self._pool.store.snapshot(now)
         row = snapshot.rows.get(address)
         if row is not None:
             pod = snapshot.pods[row]
             self._ticket.move(pod)
-            record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._pipeline.rng)
+            if computed:
+                record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._pipeline.rng)
 
 
 def take_back(decision: Decision) -> None:
     """Undoes what plugins noted of a pick that came to nothing."""
-    for undo in decision.undo:
+    for undo in decision.undo if decision.prefill is None else (*decision.undo, *decision.prefill.undo):
         undo()
+
+
+def _failed_before(decision: Decision, served: str, attempts: int | None) -> list[str]:
+    """Pods at which Envoy tried in vain before `served` took the request.
+
+    It goes down the list, and leaves out, without a try, pods of which it does not know yet.
+    """
+    picked = decision.pod.address
+    if served == picked:
+        return []
+    if attempts is None:
+        return [picked]
+    before = [pod.address for pod in decision.pods]
+    if served in before:
+        del before[before.index(served) :]
+    return before[max(len(before) - attempts + 1, 0) :]
 
 
 def _computed(usage: TokenUsage, decision: Decision) -> int:
     """Prompt tokens that the pod had to compute: as it counted them, else as was estimated at the pick."""
     if usage.prompt is None or usage.cached is None:
         return decision.uncached_tokens
-    return usage.prompt - usage.cached
+    return max(usage.prompt - usage.cached, 0)

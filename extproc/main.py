@@ -38,7 +38,8 @@ def fail(message: str, code: int) -> NoReturn:
 def serve(
     config: ConfigOption = None,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Watch the configuration; plugins, routes and log level change without a restart.")
+        bool,
+        typer.Option("--reload", help="Watch the configuration: plugins, routes and log level change without restart."),
     ] = False,
     place: Annotated[str | None, typer.Option(hidden=True, help="Which of several processes this is.")] = None,
 ) -> None:

@@ -14,6 +14,8 @@ NAMESPACE = "infer_gateway"
 #: label of its own, and no more than this many of them; all else counts as "other".
 MAX_MODELS = 100
 OTHER = "other"
+#: In the place of a pod that is in the pool no more.
+GONE = "gone"
 
 # A decision is tens of microseconds of CPU, more while the process is busy with others.
 _DECISION_BUCKETS = (50e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.25, 1)
@@ -113,11 +115,16 @@ class Metrics:
     def protocol_error(self) -> None:
         self._protocol_errors.add(())
 
-    def ended(self, model: str, picked: str, outcome: Outcome, seconds: float, *, streamed: bool) -> None:
-        """A request that was routed is over, `seconds` after its headers."""
+    def ended(
+        self, model: str, picked: str, outcome: Outcome, seconds: float, *, streamed: bool, gone: bool = False
+    ) -> None:
+        """A request that was routed is over, `seconds` after its headers. `gone`: its pod has left since.
+
+        Such a pod gets no series: nobody would take it away again.
+        """
         label = self._model(model, outcome)
         status = "unknown" if outcome.status is None else str(outcome.status)
-        self._requests.add((label, outcome.served or picked, status))
+        self._requests.add((label, GONE if gone else outcome.served or picked, status))
         self._seconds.of(label).observe(seconds)
         if outcome.attempts is not None and outcome.attempts > 1:
             self._retries.add((), outcome.attempts - 1)

@@ -9,13 +9,12 @@ from extproc.headers import CONTENT_LENGTH
 from extproc.replies import Mutation
 from scheduler.types import Pod
 
-#: Answers to headers that are kept. There are a few, or one a subject where identity headers are set; an entry is
-#: about 1 KiB, so this is 4 MiB at most.
+#: Answers to headers that are kept. There are a few, or one a subject where identity headers are set: 8 MiB at most.
 MAX_CACHED_MUTATIONS = 4096
 
-#: Characters of the names of headers to be removed, in a mutation that is kept. Behind another Envoy than ours clients
-#: choose them, each as long as headers may be; the names of all that is known have 200.
-MAX_KEPT_NAMES = 256
+#: Characters of the headers in a mutation that is kept. Tokens have claims of kilobytes, and behind another Envoy than
+#: ours clients choose the names to be removed, each as long as headers may be; the names of all that is known have 200.
+MAX_KEPT = 1024
 
 
 def destination(pods: Sequence[Pod]) -> str:
@@ -27,8 +26,8 @@ def admission(
     set_headers: tuple[tuple[str, str], ...], remove_headers: tuple[str, ...], admitted: bool = True
 ) -> Mutation:
     """What the headers alone bring about, before it is known where the request goes."""
-    may_be_kept = sum(map(len, remove_headers)) <= MAX_KEPT_NAMES
-    return (_kept if may_be_kept else Mutation)(set_headers, remove_headers, "", "", admitted)
+    size = sum(map(len, remove_headers)) + sum([len(name) + len(value) for name, value in set_headers])
+    return (_kept if size <= MAX_KEPT else Mutation)(set_headers, remove_headers, "", "", admitted)
 
 
 _kept = lru_cache(maxsize=MAX_CACHED_MUTATIONS)(Mutation)

@@ -113,6 +113,7 @@ class Pipeline:
         self.rng = rng
         self.ledger = ledger
         self.witnesses = witnesses
+        self._failed_witnesses: list[Witness] = []
         # From a random start, so that entries of a process that was before this one are not taken for its own.
         self._keys = self._first_key = rng.getrandbits(64)
 
@@ -128,6 +129,12 @@ class Pipeline:
         except ValueError:
             return False
         return (number - self._first_key - 1) & _MAX_KEY < (self._keys - self._first_key) & _MAX_KEY
+
+    def failed_witness(self, witness: Witness, error: Exception) -> None:
+        """Said once for each: a disk that is full stays so for a while."""
+        if witness not in self._failed_witnesses:
+            self._failed_witnesses.append(witness)
+            log.error("requests are not written down, or not all", exc_info=error)
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
         """The decision that a request with this body would get now. Nothing is routed, counted or remembered.

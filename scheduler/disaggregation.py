@@ -55,8 +55,7 @@ class Disaggregation:
         return msgspec.structs.replace(
             decision,
             uncached_tokens=0,
-            prefill=Prefill(found.pod, found.uncached_tokens, found.prefix_match),
-            undo=(*decision.undo, *found.undo),
+            prefill=Prefill(found.pod, found.uncached_tokens, found.prefix_match, found.undo),
         )
 
     def _split(self, snapshot: Snapshot) -> tuple[BoolArray | None, BoolArray | None]:

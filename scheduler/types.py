@@ -292,6 +292,8 @@ class Prefill(msgspec.Struct, frozen=True):
     #: As of a decision, for this pod.
     uncached_tokens: int
     prefix_match: float | None
+    #: As of a decision, for this pod.
+    undo: tuple["Undo", ...] = ()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from extproc.events import TokenUsage
+from extproc.events import MAX_COUNT, TokenUsage
 from extproc.parsers.base import Api
 
 
@@ -35,9 +35,6 @@ _DIALECTS: Mapping[Api, Dialect] = {
     Api.OPENAI_RESPONSES: RESPONSES,
     Api.ANTHROPIC_MESSAGES: ANTHROPIC,
 }
-
-#: Counts above it are not believed: no model reads or writes as much in one request, and metrics must not be spoilt.
-MAX_COUNT = 1_000_000_000
 
 #: All usage objects have a key that ends so, and hardly anything else of an answer has.
 MARKER = b'_tokens"'

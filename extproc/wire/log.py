@@ -61,17 +61,23 @@ def _usage(metadata: Metadata) -> events.TokenUsage | None:
         raise RemoteProtocolError(f"not a {USAGE_TYPE}") from error
     details = usage.input_token_details
     return events.TokenUsage(
-        prompt=usage.input_tokens.value if usage.HasField("input_tokens") else None,
-        cached=details.cached_tokens.value if details.HasField("cached_tokens") else None,
-        completion=usage.output_tokens.value if usage.HasField("output_tokens") else None,
+        prompt=_believed(usage.input_tokens.value) if usage.HasField("input_tokens") else None,
+        cached=_believed(details.cached_tokens.value) if details.HasField("cached_tokens") else None,
+        completion=_believed(usage.output_tokens.value) if usage.HasField("output_tokens") else None,
     )
+
+
+def _believed(count: float) -> int | None:
+    return int(count) if 0 <= count <= events.MAX_COUNT else None  # not so for NaN
 
 
 def _counts(struct: Struct | None) -> events.TokenUsage:
     """Counts under the names that the APIs give them: OpenAI's two, and Anthropic's, which leaves out cached tokens."""
     if struct is None:
         return events.TokenUsage()
-    counts = {name: int(value.number_value) for name, value in struct.fields.items()}
+    counts = {
+        name: count for name, value in struct.fields.items() if (count := _believed(value.number_value)) is not None
+    }
     prompt, cached = counts.get("prompt_tokens"), counts.get("cached_tokens")
     if prompt is None and "input_tokens" in counts:
         prompt = counts["input_tokens"]

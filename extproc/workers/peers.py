@@ -184,8 +184,11 @@ class Peers:
                     await asyncio.sleep(HISTORY_PAUSE)
                 channel.send(name, _frame([(_ALL_TOLD, ())]))
                 await outgoing.lost.wait()
+            except Exception:
+                # It has to be told all, or nothing.
+                log.exception("internal error")
             finally:
-                del channel.transports[name]
+                channel.transports.pop(name, None)
                 transport.abort()
             await asyncio.sleep(RETRY_AFTER)
 
@@ -219,7 +222,14 @@ class _Channel:
     def flush(self) -> None:
         batch, self._batch = self._batch, []
         if batch:
-            data = _frame(batch)
+            try:
+                data = _frame(batch)
+            except Exception:
+                # Nobody may miss a part: all are told everything anew.
+                log.exception("internal error")
+                for transport in self.transports.values():
+                    transport.abort()
+                return
             for name in list(self.transports):
                 self.send(name, data)
 

@@ -22,6 +22,7 @@ NOT_SCRAPED: Final = "S"  # address, monotonic seconds, why
 OUTCOME: Final = "o"  # address, TTFT or None, uncached tokens, TPOT or None, monotonic seconds
 FAILED: Final = "f"  # address, monotonic seconds
 SUCCEEDED: Final = "g"  # address
+MOVED: Final = "m"  # address of the pod that was picked, of the one that served
 
 Event = tuple[Any, ...]
 Tell = Callable[[Event], None]
@@ -41,11 +42,6 @@ class SharedStore(PodStore):
         for number, ticket in self._own.items():
             yield TAKEN, number, ticket.pod.address, ticket.tokens
 
-    def has(self, address: str) -> bool:
-        """Whether the pod is in the pool, as far as this process knows."""
-        entry = self._entries.get(address)
-        return entry is not None and entry.row >= 0
-
     # What this process does
 
     def _take(self, ticket: Ticket, entry: Any) -> None:
@@ -59,6 +55,10 @@ class SharedStore(PodStore):
         number = id(ticket)
         del self._own[number]
         self._tell((GIVEN_BACK, number, served))
+
+    def moved(self, picked: str, served: str) -> None:
+        super().moved(picked, served)
+        self._tell((MOVED, picked, served))
 
     def observe(self, address: str, sample: Sample, now: float, in_flight: int | None = None) -> None:
         super().observe(address, sample, now, in_flight)
@@ -119,6 +119,9 @@ class SharedStore(PodStore):
     ) -> None:
         super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now)
 
+    def moved_elsewhere(self, picked: str, served: str) -> None:
+        super().moved(picked, served)
+
     def failed_elsewhere(self, address: str, now: float) -> None:
         super().observe_failure_of_request(address, now)
 
@@ -140,6 +143,7 @@ class Other:
             OUTCOME: store.outcome_elsewhere,
             FAILED: store.failed_elsewhere,
             SUCCEEDED: store.succeeded_elsewhere,
+            MOVED: store.moved_elsewhere,
         }
 
     @property

@@ -215,7 +215,20 @@ class PodStore:
             self._troubled.discard(entry)
             self._deadline = -inf
 
+    def moved(self, picked: str, served: str) -> None:
+        """A request that is over, and was counted as served by the pod that was picked, was served by another."""
+        for address, change in ((picked, -1), (served, 1)):
+            entry = self._entries.get(address)
+            if entry is not None and entry.row >= 0:
+                entry.served = max(entry.served + change, 0)
+                self._publish(entry)
+
     # What is asked
+
+    def has(self, address: str) -> bool:
+        """Whether the pod is in the pool, as far as this process knows."""
+        entry = self._entries.get(address)
+        return entry is not None and entry.row >= 0
 
     def snapshot(self, now: float) -> Snapshot:
         """The pool as it is at `now`. The same object until something scraped changed or became stale."""
@@ -337,11 +350,14 @@ class Ticket:
                 store._refresh_by(now + TROUBLE_REFRESH)  # noqa: SLF001
 
     def move(self, pod: Pod) -> None:
-        """Counts the request at `pod` instead. Does nothing where it counts there already, or was released."""
-        if self.entry is None or pod.address == self.pod.address:
+        """Counts the request at `pod` instead; of one that was released, it was served there."""
+        picked, self.pod = self.pod, pod
+        if pod.address == picked.address:
+            return
+        if self.entry is None:
+            self._store.moved(picked.address, pod.address)
             return
         self._store._give_back(self, self.entry, served=False)  # noqa: SLF001
-        self.pod = pod
         self._store._take(self, self._store._entry_of(pod))  # noqa: SLF001
 
 

@@ -36,7 +36,7 @@ def exported() -> dict[str, frozenset[str]]:
         "address": "10.0.0.1:80", "ready": True, "in_flight": 1, "in_flight_tokens": 1, "waiting": 1, "running": 1,
         "kv_usage": 0.5, "scrape_age": 0.1, "resting_for": 0.0,
     }  # fmt: skip
-    metrics = Metrics(lambda: [row])
+    metrics = Metrics(lambda: [row], ["default"])
     metrics.opened()
     metrics.decided(0.001, 0.5)
     metrics.refused(429, "saturated")
@@ -53,6 +53,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.plugin_fault("p", "score")
     metrics.scraped(0.01)
     metrics.scrape_failed("timeout")
+    metrics.reloaded("applied")
     metrics.watch_keys(lambda: [{"issuer": "i", "keys": 1, "usable": True, "fetches": 2, "failures": 1, "age": 3.0}])
     families = text_string_to_metric_families(metrics.exposition().decode() + restarts_page({"0": 1}))
     return {

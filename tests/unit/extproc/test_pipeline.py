@@ -20,6 +20,7 @@ from extproc.events import (
     ResponseHeaders,
     TokenUsage,
 )
+from extproc.flight import _computed, _failed_before
 from extproc.headers import Headers
 from extproc.ledger import PATIENCE, Ledger
 from extproc.metrics import Metrics
@@ -33,7 +34,7 @@ from scheduler.config import SchedulerConfig, ScorerRef
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import PodStore
 from scheduler.registry import in_tree_registry
-from scheduler.types import Pod
+from scheduler.types import Decision, Pod, Snapshot
 
 PODS = [Pod("10.0.0.1:80"), Pod("10.0.0.2:80")]
 LONG = "A sentence that fills blocks. " * 20
@@ -386,6 +387,104 @@ def test_a_failed_request_takes_its_prefix_back() -> None:
     assert plugin.index.entries == 0
 
 
+def test_a_retry_that_failed_as_well_leaves_no_prefix() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    finish(world, exchange, other, status=503)
+    assert world.profile.plugins["prefix-cache"].index.entries == 0
+    assert world.served() == [int(pod.address == other) for pod in PODS]
+    assert [row["failed_requests"] for row in world.store.statistics(world.now)] == [1, 1]
+
+
+def failed(picked: str, served: str, attempts: int | None) -> list[str]:
+    """Pods that count as failed, of a, b and c in this order."""
+    pods = tuple([Pod(name) for name in "abc"])
+    nothing = Snapshot.of(pods)
+    decision = Decision(
+        pods=pods, candidates=nothing, total=[0.0] * 3, scores={}, weights={}, filtered={}, uncached_tokens=0,
+        prefix_match=None,
+    )  # fmt: skip
+    assert decision.pod.address == picked
+    return _failed_before(decision, served, attempts)
+
+
+@pytest.mark.parametrize(
+    ("served", "attempts", "expected"),
+    [
+        ("a", 1, []),
+        ("a", 3, []),  # it was tried again itself
+        ("b", 2, ["a"]),
+        ("c", 3, ["a", "b"]),
+        # Envoy did not know the first, or the first two, yet.
+        ("b", 1, []),
+        ("c", 1, []),
+        ("c", 2, ["b"]),
+        ("c", 9, ["a", "b"]),
+        # Envoy's own choice, when all of the list had failed.
+        ("z", 4, ["a", "b", "c"]),
+        ("z", 2, ["c"]),
+        # Another gateway, which does not say.
+        ("c", None, ["a"]),
+    ],
+)
+def test_pods_at_which_a_request_was_tried_in_vain(served: str, attempts: int | None, expected: list[str]) -> None:
+    assert failed("a", served, attempts) == expected
+
+
+def test_an_answer_that_the_pod_broke_off_is_a_failure() -> None:
+    world = World()
+    for details in ("upstream_reset_after_response_started{connection_termination}", "downstream_remote_disconnect"):
+        exchange, picked = routed(world)
+        exchange.close()
+        outcome = Outcome(status=200, served=picked, attempts=1, ttft=0.05, details=details)
+        world.ledger.arrived(exchange._flight.key, outcome, world.now)
+        row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+        broken = details.startswith("upstream")
+        assert row["failed_requests"] == int(broken)
+        world.now += 0.2
+        row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+        assert (row["ttft"] is None) is broken
+
+
+def test_a_pod_that_left_meanwhile_gets_no_series() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    world.store.set_pods([pod for pod in PODS if pod.address != picked], world.now)
+    finish(world, exchange, picked)
+    assert 'infer_gateway_requests_total{model="m",pod="gone",status="200"} 1.0' in world.page()
+
+
+def test_an_end_is_told_of_as_of_the_end_and_not_of_its_log() -> None:
+    world = World()
+    world.pipeline.wall_clock = lambda: 1e9 + world.now
+    exchange, picked = routed(world)
+    world.now += 0.5
+    exchange.close()
+    world.now += 0.25
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
+    line = msgspec.json.decode(world.lines[0])
+    assert (line["time"], line["seconds"]) == (1e9 + 100.5, 0.5)
+
+
+def test_more_cached_tokens_than_there_are_is_none_to_compute() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    finish(world, exchange, picked, usage=TokenUsage(10, 20, 5))
+    assert world.in_flight() == [0, 0]
+    assert _computed(TokenUsage(10, 20, 5), world.pipeline.decisions._entries[-1][-1]) == 0
+
+
+def test_a_fault_of_ours_at_the_end_is_not_the_logs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    exchange, picked = routed(world)
+    monkeypatch.setattr(world.store, "observe_success_of_request", lambda _pod: 1 / 0)
+    finish(world, exchange, picked)
+    assert [record.message for record in caplog.records] == ["internal error"]
+
+
 def test_an_outcome_that_comes_with_the_access_log() -> None:
     world = World()
     exchange, picked = routed(world)
@@ -396,6 +495,7 @@ def test_an_outcome_that_comes_with_the_access_log() -> None:
     world.now += 0.05
     world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=other, attempts=2), world.now)
     assert len(world.ledger) == 0
+    assert world.served() == [int(pod.address == other) for pod in PODS]
     assert routed(world)[1] == other
     assert f'infer_gateway_requests_total{{model="m",pod="{other}",status="200"}} 1.0' in world.page()
 
@@ -428,18 +528,22 @@ def test_a_prompt_does_not_wait_for_the_garbage_collector() -> None:
     assert gc.collect() == 0
 
 
-def test_whoever_writes_requests_down_cannot_keep_one_in_flight() -> None:
+def test_whoever_writes_requests_down_and_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
 
     class Broken:
         def ended(self, ended: object) -> None:
             raise OSError("disk full")
 
-    world.pipeline.witnesses = [Broken()]
-    exchange, picked = routed(world)
-    with pytest.raises(OSError, match="disk full"):
+    world.pipeline.witnesses = [Broken(), *world.pipeline.witnesses]
+    for number in range(3):
+        exchange, picked = routed(world)
         finish(world, exchange, picked)
+        assert len(world.lines) == number + 1, "the others are told"
     assert world.in_flight() == [0, 0]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "disk full" in str(record.exc_info[1])
 
 
 def test_a_pipeline_knows_its_own_keys() -> None:

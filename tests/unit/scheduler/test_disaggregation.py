@@ -78,9 +78,9 @@ def test_what_the_decode_pod_holds_need_not_be_computed() -> None:
     second = decide(snapshot, plugins=plugins)
     assert second.prefill is None
     assert second.uncached_tokens <= 100
-    # Of the prefill pod it was noted as well; both are taken back together.
-    assert len(first.undo) == 2
-    for undo in (*first.undo, *second.undo):
+    # Of the prefill pod it was noted as well.
+    assert (len(first.undo), len(first.prefill.undo)) == (1, 1)
+    for undo in (*first.undo, *first.prefill.undo, *second.undo):
         undo()
     assert decide(snapshot, plugins=plugins).prefill is not None
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from extproc.events import TokenUsage
+from extproc.events import MAX_COUNT, TokenUsage
 from extproc.parsers import Api
-from extproc.usage.dialects import MARKER, MAX_COUNT, UsageCounts
+from extproc.usage.dialects import MARKER, UsageCounts
 
 OPENAI = {
     "prompt_tokens": 10,

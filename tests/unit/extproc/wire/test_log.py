@@ -1,3 +1,5 @@
+from math import inf, nan
+
 import pytest
 
 from extproc import wire
@@ -7,9 +9,7 @@ from extproc._pb import (
     TokenUsage,
 )
 from extproc.errors import RemoteProtocolError
-from extproc.events import (
-    LogEntry,
-)
+from extproc.events import MAX_COUNT, LogEntry
 from extproc.events import TokenUsage as Usage
 
 SERVED = "x-gateway-destination-endpoint-served"
@@ -64,6 +64,9 @@ class TestAccessLog:
             ),
             ({"input_tokens": 6, "cache_read_input_tokens": 0}, Usage(6, 0, None)),
             ({"completion_tokens": 5}, Usage(None, None, 5)),
+            # What nobody can have counted.
+            ({"prompt_tokens": nan, "completion_tokens": 5}, Usage(None, None, 5)),
+            ({"prompt_tokens": 1e300, "cached_tokens": inf, "completion_tokens": -1}, Usage()),
         ],
     )
     def test_usage_under_each_apis_names(self, counts: dict[str, int], usage: Usage) -> None:
@@ -76,7 +79,8 @@ class TestAccessLog:
     @pytest.mark.parametrize(
         ("told", "read"),
         [
-            ({"input_tokens": 100, "output_tokens": 2**64 - 1, "cached_tokens": 64}, Usage(100, 64, 2**64 - 1)),
+            ({"input_tokens": 100, "output_tokens": MAX_COUNT, "cached_tokens": 64}, Usage(100, 64, MAX_COUNT)),
+            ({"input_tokens": 100, "output_tokens": 2**64 - 1, "cached_tokens": 64}, Usage(100, 64, None)),
             ({"output_tokens": 0}, Usage(None, None, 0)),
             ({}, Usage()),
         ],

@@ -144,6 +144,53 @@ async def test_one_that_does_not_listen_is_cut_off(
             await a.peers.stop()
 
 
+async def test_what_cannot_be_said_makes_all_be_told_anew(
+    three: list[Process], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b, c = three
+    tickets = [a.store.acquire(PODS[0], 5, 0.0) for _ in range(2)]
+    await until(lambda: b.in_flight()[0] == c.in_flight()[0] == 2)
+    a.store.observe_outcome(PODS[0].address, ttft=0.1, uncached_tokens=10**300, tpot=None, now=0.0)
+    tickets.pop().release(0.0)
+    await until(lambda: b.in_flight()[0] == c.in_flight()[0] == 1)
+    assert "internal error" in caplog.text
+
+
+class Unspeakable:
+    """Something shared that cannot be told of, the first time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def other(self) -> Incoming:
+        raise AssertionError("nobody tells it anything")
+
+    def in_flight(self) -> list[Event]:
+        self.asked += 1
+        return [(10**300,)] if self.asked == 1 else []
+
+    def notes(self) -> Iterator[Event]:
+        return iter(())
+
+
+async def test_one_that_cannot_be_told_is_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
+    a = Process(tmp_path, "a", "b")
+    a.peers.replicas["odd"] = Unspeakable()
+    with listening(tmp_path / "b") as listener:
+        await a.peers.start()
+        try:
+            with await accepted(listener):
+                pass
+            with await accepted(listener) as connection:
+                assert await asyncio.get_running_loop().sock_recv(connection, 100)
+        finally:
+            await a.peers.stop()
+    assert [record.message for record in caplog.records].count("internal error") == 1
+
+
 class Endless:
     """Something shared of which there is more to tell than anybody hears."""
 

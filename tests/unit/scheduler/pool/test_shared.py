@@ -124,6 +124,15 @@ def test_an_outcome_that_says_nothing_is_not_told() -> None:
     assert not a.sent
 
 
+def test_who_served_in_the_end_is_told() -> None:
+    a, b, at_b, _ = pair()
+    ticket = a.store.acquire(PODS[0], 7, 1.0)
+    ticket.release(2.0)
+    ticket.move(PODS[1])
+    deliver(a, at_b)
+    assert [row["served"] for row in a.rows(2.0)] == [row["served"] for row in b.rows(2.0)] == [0, 1, 0]
+
+
 def test_success_is_told_where_it_matters() -> None:
     a, b, at_b, _ = pair()
     address = PODS[0].address

@@ -377,14 +377,26 @@ class TestTickets:
         ticket.release(0.1)
         assert store.snapshot(0.1).in_flight.tolist() == [0, 0]
 
-    def test_move_after_release_does_nothing(self) -> None:
+    def test_move_after_release_is_about_who_served(self) -> None:
         store = new(A, B)
         ticket = store.acquire(A, 30, 0.0)
         ticket.release(0.0)
+        ticket.move(A)
         ticket.move(B)
-        assert ticket.pod == A
+        ticket.move(C)
+        assert ticket.pod == C
         assert store.snapshot(0.0).in_flight.tolist() == [0, 0]
-        assert store.snapshot(0.0).served.tolist() == [1, 0]
+        assert store.snapshot(0.0).served.tolist() == [0, 0]
+        ticket.move(B)
+        assert store.snapshot(0.0).served.tolist() == [0, 1]
+
+    def test_pods_that_left_are_not_in_the_pool(self) -> None:
+        store = new(A, B)
+        ticket = store.acquire(A, 30, 0.0)
+        store.set_pods([B], 1.0)
+        assert (store.has(A.address), store.has(B.address), store.has(C.address)) == (False, True, False)
+        ticket.release(1.0)
+        assert not store.has(A.address)
 
     def test_to_a_pod_that_is_not_there(self) -> None:
         store = new(A)
