@@ -17,8 +17,6 @@ class Mutation(msgspec.Struct, frozen=True):
     pool: str = ""
     #: Marks the request as let in: should the sidecar be gone before it has decided, Envoy's guard lets it pass.
     admitted: bool = False
-    #: Lets Envoy choose the route again (the model's name changed, or a route matches on the destination).
-    clear_route_cache: bool = False
 
 
 NO_MUTATION = Mutation()

@@ -39,8 +39,6 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     model: str
     prompt: Prompt
     stream: bool
-    #: The answer can be expected to tell its token usage. False: its count will stay unknown.
-    usage_requested: bool
     api: Api
 
 
@@ -49,7 +47,6 @@ class Envelope(msgspec.Struct):
 
     model: Any = None
     stream: Any = None
-    stream_options: Any = None
 
 
 #: Characters of a model's name. Longer than any path that is in use as one; names are kept with decisions, in labels of
@@ -66,11 +63,8 @@ UNCOUNTED_BODY = 1 << 20
 MAX_CONTAINERS = 250_000
 #: Commas in a larger body, about one a value, of up to 60 bytes in memory. Two million token ids fit.
 MAX_VALUES = 2_000_000
-#: Bytes of an object or array that is decoded out of a body whose prompt is not read. `stream_options` needs 50.
+#: Bytes of an object or array that is decoded out of a body whose prompt is not read.
 MAX_BARE_VALUE = 1 << 10
-
-#: APIs that report usage in every stream without being asked.
-_ALWAYS_REPORT = frozenset({Api.OPENAI_RESPONSES, Api.ANTHROPIC_MESSAGES, Api.OPENAI_EMBEDDINGS})
 
 _NULL = msgspec.Raw(b"null")
 
@@ -80,7 +74,6 @@ class _Bare(msgspec.Struct):
 
     model: msgspec.Raw = _NULL
     stream: msgspec.Raw = _NULL
-    stream_options: msgspec.Raw = _NULL
 
 
 _decode_bare = msgspec.json.Decoder(_Bare).decode
@@ -140,8 +133,7 @@ class Parser(Generic[BodyT]):
             except RecursionError:
                 # Deeper than can be walked, though not than can be decoded: the engine may think otherwise.
                 parts.clear()
-        usage = not stream or self.api in _ALWAYS_REPORT or _includes_usage(read.stream_options)
-        return ParsedRequest(model, Prompt(parts), stream, usage, self.api)
+        return ParsedRequest(model, Prompt(parts), stream, self.api)
 
     def _fields(self, body: bytes) -> BodyT | None:
         """All fields of the body, or None where its prompt cannot be held in memory or as Python's numbers."""
@@ -158,7 +150,7 @@ class Parser(Generic[BodyT]):
 
 def _bare_fields(body: bytes) -> Envelope:
     bare = _decode_bare(body)
-    return Envelope(_bare_value(bare.model), _bare_value(bare.stream), _bare_value(bare.stream_options))
+    return Envelope(_bare_value(bare.model), _bare_value(bare.stream))
 
 
 def _bare_value(raw: msgspec.Raw) -> object:
@@ -167,10 +159,6 @@ def _bare_value(raw: msgspec.Raw) -> object:
         # Nothing that could be right: its type is all that is needed to say so.
         return {} if text[:1] == b"{" else []
     return msgspec.json.decode(text)
-
-
-def _includes_usage(stream_options: object) -> bool:
-    return type(stream_options) is dict and stream_options.get("include_usage") is True
 
 
 def _not_read(body: bytes, error: msgspec.ValidationError) -> Refusal:

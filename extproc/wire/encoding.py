@@ -84,8 +84,6 @@ def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, m
         set_headers = ((DESTINATION, mutation.destination), *set_headers)
     if set_headers or mutation.remove_headers:
         _change_headers(part.response.header_mutation, set_headers, mutation.remove_headers)
-    if mutation.clear_route_cache:
-        part.response.clear_route_cache = True
     if mutation.destination:
         _set_destination(message, mutation.destination, mutation.pool)
     if mutation.admitted:
@@ -112,7 +110,6 @@ class _Replies:
         # All of a mutation, and of the list its length: two lists of one length make replies of one form.
         key = (
             len(pods), mutation.set_headers, mutation.remove_headers, mutation.pool, mutation.admitted,
-            mutation.clear_route_cache,
         )  # fmt: skip
         around = self._kept.get(key)
         if around is None:

@@ -41,7 +41,7 @@ def test_a_request() -> None:
         ],
     }
     parsed = parse(PATH, json.dumps(body).encode())
-    assert (parsed.model, parsed.api, parsed.usage_requested) == ("claude", Api.ANTHROPIC_MESSAGES, True)
+    assert (parsed.model, parsed.api) == ("claude", Api.ANTHROPIC_MESSAGES)
     assert str(parsed.prompt) == (
         '\x1ef[{"input_schema":{},"name":"weather"}]'
         "\x1emsystem\x1etBe kind.\x1emuser\x1etWeather?"

@@ -173,18 +173,6 @@ def test_stream(path: str) -> None:
     assert parse(path, body(model="m")).stream is False
 
 
-@pytest.mark.parametrize(("api", "path"), PATHS.items())
-def test_usage_requested(api: Api, path: str) -> None:
-    always = api in (Api.OPENAI_RESPONSES, Api.ANTHROPIC_MESSAGES, Api.OPENAI_EMBEDDINGS)
-    assert parse(path, body(model="m")).usage_requested
-    assert parse(path, body(model="m", stream=True)).usage_requested is always
-    assert parse(path, body(model="m", stream=True, stream_options={"include_usage": True})).usage_requested
-    odd: list[Any] = [None, [], "include_usage", {}, {"include_usage": False}, {"include_usage": 1}]
-    for options in odd:
-        parsed = parse(path, body(model="m", stream=True, stream_options=options))
-        assert parsed.usage_requested is always
-
-
 @every_api
 def test_model_as_it_came(path: str) -> None:
     assert parse(path, body(model=" Qwen/Qwen3-8B:ü\n")).model == " Qwen/Qwen3-8B:ü\n"
@@ -217,7 +205,7 @@ def test_invalid_utf8_in_the_prompt() -> None:
 def test_numbers_out_of_range_are_the_engines_business(path: str, number: bytes) -> None:
     text = b'{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[%s],"input":%s,"prompt":%s}'
     parsed = parse(path, text % (number, number, number))
-    assert (parsed.model, parsed.stream, parsed.usage_requested) == ("m", True, True)
+    assert (parsed.model, parsed.stream) == ("m", True)
 
 
 @every_api
@@ -254,7 +242,7 @@ def test_bodies_that_would_take_too_much_memory_have_no_prompt(piece: bytes, lim
     assert parse(CHAT, text + piece * (limit - 200) + b"0]}]}").prompt.length > 0
     parsed = parse(CHAT, text + piece * (limit + 1) + b"0]}]}")
     assert parsed.prompt.length == 0
-    assert (parsed.model, parsed.stream, parsed.usage_requested) == ("m", True, True)
+    assert (parsed.model, parsed.stream) == ("m", True)
 
 
 def test_such_bodies_are_checked_like_all_others() -> None:
@@ -268,8 +256,6 @@ def test_such_bodies_are_checked_like_all_others() -> None:
     assert refused(CHAT, b'{"model":{"a":1},"messages":' + many + b"}").code == "invalid_type"
     assert refused(CHAT, many).message == "The request body must be a JSON object."
     assert refused(CHAT, b'{"model":"m","messages":' + many).code == "invalid_json"
-    parsed = parse(CHAT, b'{"model":"m","stream":true,"stream_options":' + many + b"}")
-    assert not parsed.usage_requested
     long = "é" * MAX_MODEL
     assert len(long.encode()) > MAX_BARE_VALUE
     assert parse(CHAT, b'{"model":"' + long.encode() + b'","messages":' + many + b"}").model == long

@@ -34,4 +34,4 @@ def test_known_names_are_found(fields: dict[str, Any], text: str) -> None:
 
 def test_a_request_without_a_model() -> None:
     parsed = parse("/generate", b'{"text":"a","stream":true}')
-    assert (parsed.model, parsed.stream, parsed.usage_requested, parsed.api) == ("", True, False, Api.GENERIC)
+    assert (parsed.model, parsed.stream, parsed.api) == ("", True, Api.GENERIC)

@@ -34,7 +34,7 @@ def test_a_request() -> None:
         {"role": "tool", "tool_call_id": "1", "content": "Sun."},
     ]
     parsed = parse(PATH, json.dumps({"model": "llama", "stream": True, "messages": messages, "tools": [TOOL]}).encode())
-    assert (parsed.model, parsed.stream, parsed.usage_requested, parsed.api) == ("llama", True, False, Api.OPENAI_CHAT)
+    assert (parsed.model, parsed.stream, parsed.api) == ("llama", True, Api.OPENAI_CHAT)
     assert str(parsed.prompt) == (
         TOOL_TEXT + "\x1emsystem\x1etBe kind.\x1emuser\x1etWeather?"
         '\x1emassistant\x1ec[{"function":{"arguments":"{}","name":"weather"},"id":"1"}]'

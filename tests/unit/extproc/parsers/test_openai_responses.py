@@ -36,7 +36,7 @@ def test_a_request() -> None:
         ],
     }
     parsed = parse(PATH, json.dumps(body).encode())
-    assert (parsed.api, parsed.stream, parsed.usage_requested) == (Api.OPENAI_RESPONSES, True, True)
+    assert (parsed.api, parsed.stream) == (Api.OPENAI_RESPONSES, True)
     assert str(parsed.prompt) == (
         '\x1ef[{"name":"weather","type":"function"}]'
         "\x1emsystem\x1etBe kind."

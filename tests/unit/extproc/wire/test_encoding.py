@@ -38,7 +38,6 @@ EVERYTHING = Mutation(
     set_headers=(("x-user", "zoë"),),
     remove_headers=("authorization", "x-secret"),
     destination=PODS,
-    clear_route_cache=True,
 )
 
 
@@ -65,7 +64,6 @@ def test_everything_that_a_mutation_can_say(kind, field):
     assert message.WhichOneof("response") == field
     common = getattr(message, field).response
     assert common.status == 0
-    assert common.clear_route_cache
     assert headers_of(common.header_mutation) == [
         (DESTINATION, PODS.encode(), OVERWRITE_IF_EXISTS_OR_ADD, ""),
         ("x-user", "zoë".encode(), OVERWRITE_IF_EXISTS_OR_ADD, ""),
@@ -108,10 +106,6 @@ def test_each_part_of_a_mutation_alone(kind, field):
         "x-gateway-pool": "large",
     }
 
-    message = encoded(kind(Mutation(clear_route_cache=True)))
-    assert getattr(message, field).response.clear_route_cache
-    assert not message.HasField("dynamic_metadata")
-
     message = encoded(kind(Mutation(remove_headers=("x",))))
     assert list(getattr(message, field).response.header_mutation.remove_headers) == ["x"]
     assert not message.HasField("dynamic_metadata")
@@ -141,9 +135,7 @@ def test_kept_replies_are_bounded(monkeypatch):
 def test_lists_of_pods_in_replies_that_are_kept(values, headers, pool, flag):
     kept = encoding._Replies(lambda message: message.request_body)
     for value in values:
-        message = ProcessingResponse.FromString(
-            kept.reply(Mutation(headers, ("x",), value, pool, admitted=flag, clear_route_cache=flag))
-        )
+        message = ProcessingResponse.FromString(kept.reply(Mutation(headers, ("x",), value, pool, admitted=flag)))
         said = dict.fromkeys([DESTINATION] if value else [], value.encode())
         mutation = message.request_body.response.header_mutation
         assert {option.header.key: option.header.raw_value for option in mutation.set_headers} == {
@@ -151,7 +143,6 @@ def test_lists_of_pods_in_replies_that_are_kept(values, headers, pool, flag):
         }  # fmt: skip
         fields = message.dynamic_metadata["envoy.lb"] if value else {}
         assert dict(fields) == ({DESTINATION: value} | ({"x-gateway-pool": pool} if pool else {}) if value else {})
-        assert message.request_body.response.clear_route_cache is flag
     assert len(kept) == len({len(value.encode()) for value in values})
 
 
