@@ -3,7 +3,7 @@
 Two `guidellm mock-server` processes behind the real Envoy and sidecar, with the default plugins. They have no metrics
 page, so the gateway steers by what it knows itself. Unary and streamed requests of each API that they have are sent,
 then as many with one of the servers failing. Printed is what came back, and what the gateway says of it. The first run
-installs `requirements/foreign-fake.txt` (0.9 GB) into an environment of its own.
+installs `requirements/foreign-fake.txt` (0.6 GB) into an environment of its own.
 
 Exit code 1: a request failed for which no server failed, an answer was not whole, or the gateway counted wrongly.
 """

@@ -11,7 +11,7 @@ from extproc.outcomes import Outcome
 from extproc.parsers import Api, ParsedRequest
 from extproc.pools import Pool
 from scheduler.cycle import record_at
-from scheduler.types import Decision, Request
+from scheduler.types import Decision, Request, Undo
 
 if TYPE_CHECKING:
     from extproc.pipeline import Pipeline
@@ -179,8 +179,7 @@ class Flight:
     def _moved(self, request: Request, address: str, now: float, *, computed: bool) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
         if computed:
-            for undo in self._decision.undo:
-                undo()
+            _undo(self._decision.undo)
         snapshot = self._pool.store.snapshot(now)
         row = snapshot.rows.get(address)
         if row is not None:
@@ -192,8 +191,18 @@ class Flight:
 
 def take_back(decision: Decision) -> None:
     """Undoes what plugins noted of a pick that came to nothing."""
-    for undo in decision.undo if decision.prefill is None else (*decision.undo, *decision.prefill.undo):
-        undo()
+    _undo(decision.undo)
+    if decision.prefill is not None:
+        _undo(decision.prefill.undo)
+
+
+def _undo(notes: tuple[Undo, ...]) -> None:
+    for undo in notes:
+        try:
+            undo()
+        except Exception:
+            # A plugin's mistake, which is not to cost the count of this request.
+            log.exception("what a plugin noted of a pick stays")
 
 
 def _failed_before(decision: Decision, served: str, attempts: int | None) -> list[str]:

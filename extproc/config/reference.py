@@ -19,8 +19,9 @@ _HEAD = """\
 <!-- Made by `make docs` from the configuration's model. Edit the model, not this file. -->
 
 `--config PATH`, else `INFER_GATEWAY_CONFIG`, else `/etc/config`: a mounted ConfigMap volume (a folder), a YAML or JSON
-file, or a ConfigMap manifest. A ConfigMap has the document under `gatewayConfiguration`, or only its `scheduler`
-section under `schedulerConfiguration`.
+file, or a ConfigMap manifest. A ConfigMap has the document under `gatewayConfiguration` (or `routerConfiguration`), or
+only its `scheduler` section under `schedulerConfiguration`; each name may end in `.yaml`. Where none of the three is
+there, all is as by default, with a warning.
 
 - Every key is optional but those marked **required**. Unknown keys, wrong types and values out of range are refused,
   all at once, with file, line and key path; `infer-gateway check` prints what is in effect.

@@ -33,6 +33,7 @@ from scheduler.builder import build
 from scheduler.config import SchedulerConfig, ScorerRef
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import PodStore
+from scheduler.profile import PICKED, Member
 from scheduler.registry import in_tree_registry
 from scheduler.types import Decision, Pod, Snapshot
 
@@ -475,14 +476,30 @@ def test_more_cached_tokens_than_there_are_is_none_to_compute() -> None:
     assert _computed(TokenUsage(10, 20, 5), world.pipeline.decisions._entries[-1][-1]) == 0
 
 
-def test_a_fault_of_ours_at_the_end_is_not_the_logs(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_ours_at_the_end_is_not_the_logs(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     exchange, picked = routed(world)
-    monkeypatch.setattr(world.store, "observe_success_of_request", lambda _pod: 1 / 0)
-    finish(world, exchange, picked)
+    exchange.close()
+    world.pipeline.clock = lambda: 1 / 0
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
     assert [record.message for record in caplog.records] == ["internal error"]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_plugin_that_cannot_take_back_costs_nothing_else(caplog: pytest.LogCaptureFixture, status: int) -> None:
+    class Stubborn:
+        def picked(self, request: object, pod: object, cycle: object) -> Any:
+            return lambda: 1 / 0
+
+    world = World()
+    world.profile.recorders.insert(0, Member("stubborn", PICKED, Stubborn().picked))
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    finish(world, exchange, other if status == 200 else picked, status=status)
+    assert [record.message for record in caplog.records] == ["what a plugin noted of a pick stays"]
+    plugin = world.profile.plugins["prefix-cache"]
+    assert plugin.index.entries == (9 if status == 200 else 0)
+    assert f'status="{status}"}} 1.0' in world.page()
 
 
 def test_an_outcome_that_comes_with_the_access_log() -> None:
