@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from extproc.headers import DESTINATION_NAMESPACE, POOL
@@ -57,18 +58,31 @@ class EndpointsFile:
         text = render(pods, pools)
         if text == self._written:
             return
+        self._beside(text).replace(self._path)
+        self._written = text
+        log.info("endpoints written", extra={"path": str(self._path), "pods": len(pods)})
+
+    def keep_or_create(self) -> None:
+        """Makes an empty file where there is none: Envoy waits for it. One from before the start is kept until then.
+
+        Another process may write its pods there at any moment, and that must not be replaced.
+        """
+        if self._path.exists():
+            return
+        temporary = self._beside(render(()))
+        try:
+            # Unlike a rename, a link replaces nothing.
+            with suppress(FileExistsError):
+                self._path.hardlink_to(temporary)
+        finally:
+            temporary.unlink()
+
+    def _beside(self, text: str) -> Path:
+        """A complete file in the same folder: a rename is only atomic within one file system."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder: a rename is only atomic within one file system.
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with temporary.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._path)
-        self._written = text
-        log.info("endpoints written", extra={"path": str(self._path), "pods": len(pods)})
-
-    def keep_or_create(self) -> None:
-        """Makes an empty file where there is none: Envoy waits for it. One from before the start is kept until then."""
-        if not self._path.exists():
-            self.write(())
+        return temporary

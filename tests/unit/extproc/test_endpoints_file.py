@@ -46,6 +46,17 @@ def test_a_file_from_before_is_kept(tmp_path: Path) -> None:
     assert addresses(path.read_text()) == []
 
 
+def test_what_another_process_writes_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standby and active process start together: with an empty file, all requests would be refused until pods change."""
+    path = tmp_path / "endpoints.yaml"
+    EndpointsFile(path).write([Pod("10.0.0.1:80")])
+    # As it was when the other one looked.
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    EndpointsFile(path).keep_or_create()
+    assert addresses(path.read_text()) == [("10.0.0.1", 80)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
