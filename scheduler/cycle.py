@@ -21,7 +21,7 @@ TIE = 1e-6
 #: Scores may leave their range by so much: rounding, not a fault.
 SLACK = 1e-6
 #: Up to so many pods, numbers are added and compared one by one: numpy's calls cost the same for 1 pod as for 100, and
-#: in a process that does other things in between three times what they cost in a loop.
+#: more in a process that does other things in between than in a loop.
 FEW = 16
 #: Added and taken off again, it rounds a double to a whole number, half to even, as `np.rint` does. Doubles beyond
 #: `_WHOLE` it would spoil; those differ by more than any tie anyway.
