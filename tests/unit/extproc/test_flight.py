@@ -1,161 +1,253 @@
-"""Requests whose prompt another pod computes, without a socket: what is told, counted and learnt."""
+"""How requests end: what is counted, learnt and taken back, without a socket."""
 
-import random
+import gc
 from typing import Any
 
 import msgspec
 import pytest
+from support.pipeline_world import PODS, FakeAuthenticator, World, finish, routed
 
-from extproc.decisions import DecisionLog
-from extproc.events import BodyMode, ProtocolConfig, RequestBody, RequestHeaders, ResponseHeaders
+from extproc.auth.base import Identity
+from extproc.events import (
+    ResponseHeaders,
+    TokenUsage,
+)
+from extproc.flight import _computed, _failed_before
 from extproc.headers import Headers
-from extproc.ledger import Ledger
-from extproc.metrics import Metrics
+from extproc.ledger import PATIENCE
 from extproc.outcomes import Outcome
-from extproc.pipeline import Exchange, Pipeline
-from extproc.pools import Pool
-from extproc.replies import Mutation, RequestBodyReply, RequestHeadersReply
-from scheduler.builder import build
-from scheduler.config import SchedulerConfig
-from scheduler.disaggregation import Disaggregation
-from scheduler.pool.store import PodStore
-from scheduler.registry import in_tree_registry
-from scheduler.types import Pod
-
-LABEL = "role"
-DECODE, OTHER, PREFILL = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
-LONG = "A sentence that fills blocks. " * 50
+from scheduler.profile import PICKED, Member
+from scheduler.types import Decision, Pod, Snapshot
 
 
-class World:
-    """Two pods that decode and one that prefills."""
-
-    def __init__(self, *, foreign: bool = False) -> None:
-        self.now = 1.0
-        self.store = PodStore(2.0)
-        pods = [Pod(DECODE), Pod(OTHER, labels={LABEL: "decode"}), Pod(PREFILL, labels={LABEL: "prefill"})]
-        self.store.set_pods(pods, self.now)
-        self.pipeline = Pipeline(
-            pools={"default": Pool("default", self.store, build(SchedulerConfig(), in_tree_registry())[0])},
-            authenticator=None,
-            metrics=Metrics(list),
-            decisions=DecisionLog(10),
-            ledger=Ledger(),
-            witnesses=[],
-            max_body=1 << 20,
-            forward_token=False,
-            identity_headers={},
-            foreign=foreign,
-            disaggregation=Disaggregation(label=LABEL, threshold=100),
-            clock=lambda: self.now,
-            wall_clock=lambda: 1e9,
-            rng=random.Random(1),
-        )
-
-    def send(self, prompt: str = LONG, **headers: str) -> tuple[Exchange, Mutation]:
-        items = [(":method", b"POST"), (":path", b"/v1/completions"), ("content-type", b"application/json")]
-        items += [(name.replace("_", "-"), value.encode()) for name, value in headers.items()]
-        exchange = self.pipeline.open()
-        (first,) = exchange.handle(RequestHeaders(Headers(items), config=ProtocolConfig(BodyMode.BUFFERED)))
-        assert isinstance(first, RequestHeadersReply)
-        #: What was said to the headers of the last request.
-        self.first = first.mutation
-        body = msgspec.json.encode({"model": "m", "prompt": prompt, "stream": True})
-        (reply,) = exchange.handle(RequestBody(body, end_of_stream=True))
-        assert isinstance(reply, RequestBodyReply)
-        return exchange, reply.mutation
-
-    def column(self, name: str) -> dict[str, Any]:
-        return {row["address"]: row[name] for row in self.store.statistics(self.now)}
+@pytest.mark.parametrize("usage", [TokenUsage(200, 50, 10), TokenUsage(None, None, 10)])
+def test_an_answer_teaches_what_its_pod_takes(usage: TokenUsage) -> None:
+    world = World()
+    exchange, picked = routed(world)
+    finish(world, exchange, picked, usage=usage)
+    world.now += 0.2
+    row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+    assert row["ttft"] == pytest.approx(0.05)
+    assert row["tpot"] == pytest.approx(0.01)
+    assert f'infer_gateway_requests_total{{model="m",pod="{picked}",status="200"}} 1.0' in world.page()
 
 
-def finish(world: World, exchange: Exchange, status: int = 200) -> None:
-    """The stream ends, and then the access log tells how the request did."""
+def test_an_answer_in_one_piece_teaches_nothing_of_its_first_token() -> None:
+    world = World()
+    exchange, picked = routed(world, stream=False)
+    finish(world, exchange, picked, usage=TokenUsage(200, 50, 10))
+    world.now += 0.2
+    row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+    assert (row["ttft"], row["tpot"]) == (None, None)
+    assert 'time_to_first_token_seconds_count{model="m",streamed="false"} 1.0' in world.page()
+
+
+def test_a_line_in_the_access_log() -> None:
+    world = World(FakeAuthenticator(Identity("someone", "issuer", {})))
+    exchange, picked = routed(world)
+    world.now += 0.5
+    assert world.lines == []
+    finish(world, exchange, picked, usage=TokenUsage(200, 50, 10))
+    (raw,) = world.lines
+    assert raw.endswith(b"\n")
+    line = msgspec.json.decode(raw)
+    assert line == {
+        "time": 1e9, "request_id": "r-1", "model": "m", "pool": "default", "rewritten_model": None, "subject": "someone", "status": 200, "details": "",
+        "picked": picked, "served": picked, "attempts": None, "score": 100.0, "prefix_match": 0.0, "seconds": 0.5, "decision_seconds": 0.0,
+        "ttft": 0.05, "tpot": 0.01, "prompt_tokens": 200, "cached_tokens": 50, "completion_tokens": 10,
+    }  # fmt: skip
+    assert b"A sentence" not in raw
+
+
+def test_a_retry_that_another_pod_answered_moves_what_was_noted() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    exchange.handle(ResponseHeaders(Headers([(":status", b"200")]), served=other))
+    finish(world, exchange, other)
+    assert world.in_flight() == [0, 0]
+    assert world.served() == [int(pod.address == other) for pod in PODS]
+    assert routed(world)[1] == other
+    assert "infer_gateway_fallbacks_total 1.0" in world.page()
+
+
+def test_a_pod_that_nobody_knows_any_more_changes_nothing() -> None:
+    world = World()
+    exchange, _ = routed(world)
+    finish(world, exchange, "10.9.9.9:80")
+    assert world.in_flight() == [0, 0]
+
+
+def test_a_failed_request_takes_its_prefix_back() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    finish(world, exchange, picked, status=503)
+    plugin = world.profile.plugins["prefix-cache"]
+    assert plugin.index.entries == 0
+
+
+def test_a_retry_that_failed_as_well_leaves_no_prefix() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    finish(world, exchange, other, status=503)
+    assert world.profile.plugins["prefix-cache"].index.entries == 0
+    assert world.served() == [int(pod.address == other) for pod in PODS]
+    assert [row["failed_requests"] for row in world.store.statistics(world.now)] == [1, 1]
+
+
+def failed(picked: str, served: str, attempts: int | None) -> list[str]:
+    """Pods that count as failed, of a, b and c in this order."""
+    pods = tuple([Pod(name) for name in "abc"])
+    nothing = Snapshot.of(pods)
+    decision = Decision(
+        pods=pods, candidates=nothing, total=[0.0] * 3, scores={}, weights={}, filtered={}, uncached_tokens=0,
+        prefix_match=None,
+    )  # fmt: skip
+    assert decision.pod.address == picked
+    return _failed_before(decision, served, attempts)
+
+
+@pytest.mark.parametrize(
+    ("served", "attempts", "expected"),
+    [
+        ("a", 1, []),
+        ("a", 3, []),  # it was tried again itself
+        ("b", 2, ["a"]),
+        ("c", 3, ["a", "b"]),
+        # Envoy did not know the first, or the first two, yet.
+        ("b", 1, []),
+        ("c", 1, []),
+        ("c", 2, ["b"]),
+        ("c", 9, ["a", "b"]),
+        # Envoy's own choice, when all of the list had failed.
+        ("z", 4, ["a", "b", "c"]),
+        ("z", 2, ["c"]),
+        # Another gateway, which does not say.
+        ("c", None, ["a"]),
+    ],
+)
+def test_pods_at_which_a_request_was_tried_in_vain(served: str, attempts: int | None, expected: list[str]) -> None:
+    assert failed("a", served, attempts) == expected
+
+
+def test_an_answer_that_the_pod_broke_off_is_a_failure() -> None:
+    world = World()
+    for details in ("upstream_reset_after_response_started{connection_termination}", "downstream_remote_disconnect"):
+        exchange, picked = routed(world)
+        exchange.close()
+        outcome = Outcome(status=200, served=picked, attempts=1, ttft=0.05, details=details)
+        world.ledger.arrived(exchange._flight.key, outcome, world.now)
+        row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+        broken = details.startswith("upstream")
+        assert row["failed_requests"] == int(broken)
+        world.now += 0.2
+        row = next(row for row in world.store.statistics(world.now) if row["address"] == picked)
+        assert (row["ttft"] is None) is broken
+
+
+def test_a_pod_that_left_meanwhile_gets_no_series() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    world.store.set_pods([pod for pod in PODS if pod.address != picked], world.now)
+    finish(world, exchange, picked)
+    assert 'infer_gateway_requests_total{model="m",pod="gone",status="200"} 1.0' in world.page()
+
+
+def test_an_end_is_told_of_as_of_the_end_and_not_of_its_log() -> None:
+    world = World()
+    world.pipeline.wall_clock = lambda: 1e9 + world.now
+    exchange, picked = routed(world)
+    world.now += 0.5
     exchange.close()
-    outcome = Outcome(status=status, ttft=0.002, stream=0.009)
-    world.pipeline.ledger.arrived(exchange._flight.key, outcome, world.now)  # type: ignore[union-attr]  # it was sent on
+    world.now += 0.25
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
+    line = msgspec.json.decode(world.lines[0])
+    assert (line["time"], line["seconds"]) == (1e9 + 100.5, 0.5)
 
 
-def test_a_long_prompt_is_computed_elsewhere() -> None:
+def test_more_cached_tokens_than_there_are_is_none_to_compute() -> None:
     world = World()
-    exchange, mutation = world.send()
-    assert dict(mutation.set_headers)["x-prefiller-host-port"] == PREFILL
-    assert PREFILL not in mutation.destination
-    picked = mutation.destination.split(",")[0]
-    tokens = world.column("in_flight_tokens")
-    assert tokens.pop(PREFILL) == len(LONG) // 4 + 1
-    assert list(tokens.values()) == [0, 0]
-    assert world.column("in_flight") == {DECODE: 0, OTHER: 0, PREFILL: 1} | {picked: 1}
-    (row,) = world.pipeline.decisions.rows(1)
-    assert (row["prefill"], row["uncached_tokens"]) == (PREFILL, 0)
-    finish(world, exchange)
-    assert world.column("in_flight") == {DECODE: 0, OTHER: 0, PREFILL: 0}
-    assert world.column("in_flight_tokens") == {DECODE: 0, OTHER: 0, PREFILL: 0}
-    # How long the prompt took says nothing of the pod that answered.
-    assert world.column("ttft")[picked] is None
-    assert world.column("tpot")[picked] is None
+    exchange, picked = routed(world)
+    finish(world, exchange, picked, usage=TokenUsage(10, 20, 5))
+    assert world.in_flight() == [0, 0]
+    assert _computed(TokenUsage(10, 20, 5), world.pipeline.decisions._entries[-1][-1]) == 0
 
 
-def test_a_short_prompt_and_a_known_one_are_not() -> None:
+def test_a_fault_of_ours_at_the_end_is_not_the_logs(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    short, mutation = world.send("Hi")
-    assert mutation.set_headers == ()
-    short.close()
-    first, mutation = world.send()
-    assert mutation.set_headers[-1][0] == "x-prefiller-host-port"
-    finish(world, first)
-    second, mutation = world.send()
-    assert mutation.set_headers == ()
-    second.close()
-    assert sum(world.column("in_flight").values()) == 0
-
-
-def test_the_prefill_pod_is_free_when_the_answer_begins() -> None:
-    world = World()
-    exchange, mutation = world.send()
-    exchange.handle(ResponseHeaders(Headers([(":status", b"200")])))
-    assert world.column("in_flight_tokens")[PREFILL] == 0
-    assert world.column("in_flight")[PREFILL] == 0
-    assert world.column("in_flight")[mutation.destination.split(",")[0]] == 1
+    exchange, picked = routed(world)
     exchange.close()
-    assert sum(world.column("in_flight").values()) == 0
+    world.pipeline.clock = lambda: 1 / 0
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
+    assert [record.message for record in caplog.records] == ["internal error"]
 
 
-def test_while_it_is_answered_no_more_of_a_prompt_is_kept_than_was_looked_at() -> None:
-    exchange, _ = World().send("0123456789" * 50_000)
-    assert exchange._flight is not None
-    request = exchange._flight._request
-    assert request is not None
-    assert request.prompt.length == 500_000
-    assert 0 < len(str(request.prompt)) < 20_000
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_plugin_that_cannot_take_back_costs_nothing_else(caplog: pytest.LogCaptureFixture, status: int) -> None:
+    class Stubborn:
+        def picked(self, request: object, pod: object, cycle: object) -> Any:
+            return lambda: 1 / 0
 
-
-def test_a_failure_takes_back_what_was_noted_of_both() -> None:
     world = World()
-    exchange, _ = world.send()
-    finish(world, exchange, 500)
-    _, mutation = world.send()
-    assert mutation.set_headers[-1] == ("x-prefiller-host-port", PREFILL)
+    world.profile.recorders.insert(0, Member("stubborn", PICKED, Stubborn().picked))
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    finish(world, exchange, other if status == 200 else picked, status=status)
+    assert [record.message for record in caplog.records] == ["what a plugin noted of a pick stays"]
+    plugin = world.profile.plugins["prefix-cache"]
+    assert plugin.index.entries == (9 if status == 200 else 0)
+    assert f'status="{status}"}} 1.0' in world.page()
 
 
-@pytest.mark.parametrize("prompt", [LONG, "Hi"])
-def test_behind_another_gateway_a_clients_own_word_is_removed_and_ours_set(prompt: str) -> None:
-    world = World(foreign=True)
-    _, mutation = world.send(prompt, x_prefiller_host_port="169.254.169.254:80", x_llm_d_a="1")
-    # With the answer to the headers: nothing may come after them.
-    assert set(world.first.remove_headers) == {"x-prefiller-host-port", "x-llm-d-a"}
-    told = dict(mutation.set_headers).get("x-prefiller-host-port")
-    assert told == (PREFILL if prompt == LONG else None)
-    assert mutation.remove_headers == ()
+def test_an_outcome_that_comes_with_the_access_log() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    exchange.close()
+    assert world.in_flight() == [0, 0]
+    assert len(world.ledger) == 1
+    world.now += 0.05
+    world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=other, attempts=2), world.now)
+    assert len(world.ledger) == 0
+    assert world.served() == [int(pod.address == other) for pod in PODS]
+    assert routed(world)[1] == other
+    assert f'infer_gateway_requests_total{{model="m",pod="{other}",status="200"}} 1.0' in world.page()
 
 
-@pytest.mark.parametrize("prompt", [LONG, "Hi"])
-def test_where_all_is_said_at_once_what_is_set_is_not_removed(prompt: str) -> None:
-    exchange = World(foreign=True).pipeline.open()
-    items = [(":method", b"POST"), (":path", b"/v1/completions"), ("x-prefiller-host-port", b"169.254.169.254:80")]
-    assert not exchange.handle(RequestHeaders(Headers(items), config=ProtocolConfig(BodyMode.FULL_DUPLEX_STREAMED)))
-    body = msgspec.json.encode({"model": "m", "prompt": prompt})
-    reply = exchange.handle(RequestBody(body, end_of_stream=True))[0]
-    assert isinstance(reply, RequestHeadersReply)
-    assert dict(reply.mutation.set_headers).get("x-prefiller-host-port") == (PREFILL if prompt == LONG else None)
-    assert ("x-prefiller-host-port" in reply.mutation.remove_headers) is (prompt != LONG)
+def test_an_outcome_that_never_comes() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    exchange.close()
+    world.now += PATIENCE
+    world.ledger.expire(world.now)
+    assert f'infer_gateway_requests_total{{model="other",pod="{picked}",status="unknown"}} 1.0' in world.page()
+    # Nobody said that it failed, so the pod is still taken to hold the prefix.
+    assert routed(world)[1] == picked
+
+
+def test_a_prompt_does_not_wait_for_the_garbage_collector() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    gc.collect()
+    finish(world, exchange, picked)
+    del exchange
+    assert gc.collect() == 0
+
+
+def test_whoever_writes_requests_down_and_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+
+    class Broken:
+        def ended(self, ended: object) -> None:
+            raise OSError("disk full")
+
+    world.pipeline.witnesses = [Broken(), *world.pipeline.witnesses]
+    for number in range(3):
+        exchange, picked = routed(world)
+        finish(world, exchange, picked)
+        assert len(world.lines) == number + 1, "the others are told"
+    assert world.in_flight() == [0, 0]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "disk full" in str(record.exc_info[1])
