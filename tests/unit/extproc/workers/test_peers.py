@@ -44,6 +44,17 @@ def listening(path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
+@contextlib.asynccontextmanager
+async def telling(process: "Process", path: Path) -> AsyncIterator[socket.socket]:
+    """A process that tells the one at `path`, which is this test."""
+    with listening(path) as listener:
+        await process.peers.start()
+        try:
+            yield listener
+        finally:
+            await process.peers.stop()
+
+
 async def accepted(listener: socket.socket) -> socket.socket:
     connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), PATIENCE)
     return connection
@@ -126,22 +137,18 @@ async def test_one_that_does_not_listen_is_cut_off(
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 1 << 16)
     a = Process(tmp_path, "a", "b")
-    with listening(tmp_path / "b") as listener:
-        await a.peers.start()
-        try:
-            with await accepted(listener):
+    async with telling(a, tmp_path / "b") as listener:
+        with await accepted(listener):
 
-                def cut_off() -> bool:
-                    for _ in range(1000):
-                        a.store.acquire(PODS[0], 5, 0.0)
-                    a.peers.flush()
-                    return "a process does not listen" in caplog.text
+            def cut_off() -> bool:
+                for _ in range(1000):
+                    a.store.acquire(PODS[0], 5, 0.0)
+                a.peers.flush()
+                return "a process does not listen" in caplog.text
 
-                await until(cut_off)
-                with await accepted(listener):  # and comes back
-                    pass
-        finally:
-            await a.peers.stop()
+            await until(cut_off)
+            with await accepted(listener):  # and comes back
+                pass
 
 
 async def test_what_cannot_be_said_makes_all_be_told_anew(
@@ -179,15 +186,11 @@ async def test_one_that_cannot_be_told_is_told_later(
     monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
     a = Process(tmp_path, "a", "b")
     a.peers.replicas["odd"] = Unspeakable()
-    with listening(tmp_path / "b") as listener:
-        await a.peers.start()
-        try:
-            with await accepted(listener):
-                pass
-            with await accepted(listener) as connection:
-                assert await asyncio.get_running_loop().sock_recv(connection, 100)
-        finally:
-            await a.peers.stop()
+    async with telling(a, tmp_path / "b") as listener:
+        with await accepted(listener):
+            pass
+        with await accepted(listener) as connection:
+            assert await asyncio.get_running_loop().sock_recv(connection, 100)
     assert [record.message for record in caplog.records].count("internal error") == 1
 
 
@@ -211,11 +214,7 @@ async def test_one_that_ends_while_it_is_told_does_not_hold_up_the_next(
     monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
     a = Process(tmp_path, "a", "b")
     a.peers.replicas["endless"] = Endless()
-    with listening(tmp_path / "b") as listener:
-        await a.peers.start()
-        try:
-            for _ in range(2):
-                with await accepted(listener) as connection:
-                    assert await asyncio.get_running_loop().sock_recv(connection, 100)
-        finally:
-            await a.peers.stop()
+    async with telling(a, tmp_path / "b") as listener:
+        for _ in range(2):
+            with await accepted(listener) as connection:
+                assert await asyncio.get_running_loop().sock_recv(connection, 100)
