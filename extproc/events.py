@@ -38,7 +38,6 @@ class RequestHeaders(msgspec.Struct, frozen=True):
     subset: tuple[str, ...] | None = None
     #: None from an Envoy that does not send it.
     config: ProtocolConfig | None = None
-    attributes: Mapping[str, object] = NO_ATTRIBUTES
 
 
 class RequestBody(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ quite like that: `extproc/wire` has protobuf read it then. So this never judges 
 what protobuf reads (a property test holds it to that).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from extproc.events import ProtocolConfig, RequestBody, RequestHeaders
@@ -34,7 +34,6 @@ class Rest(NamedTuple):
 
     subset: tuple[str, ...] | None
     config: ProtocolConfig | None
-    attributes: Mapping[str, object]
 
 
 class _Rests(dict[bytes, Rest | None]):

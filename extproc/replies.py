@@ -72,7 +72,7 @@ class ResponseHeadersReply(msgspec.Struct, frozen=True):
 
 
 class ResponseBodyReply(msgspec.Struct, frozen=True):
-    body: bytes | None = None
+    """Lets a piece of the answer pass."""
 
 
 class ResponseBodyChunk(msgspec.Struct, frozen=True):

@@ -56,7 +56,6 @@ def _request_headers(message: ProcessingRequest) -> Event:
         part.end_of_stream,
         _subset(message) if message.HasField("metadata_context") else None,
         _config(message) if message.HasField("protocol_config") else None,
-        _attributes(message),
     )
 
 
@@ -184,7 +183,7 @@ def _rest(data: bytes) -> lean.Rest | None:
     except RemoteProtocolError:
         # Which messages are refused for it is not for here to say.
         return None
-    return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config, _attributes(message))
+    return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config)
 
 
 _lean = lean.Reader(_rest)

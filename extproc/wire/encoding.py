@@ -171,15 +171,11 @@ def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
     message = ProcessingResponse()
     part = message.request_body
     _mutate(message, part, reply.mutation)
-    _replace_body(part, reply.body)
-    return _tagged(message.SerializeToString(), reply.tag)
-
-
-def _replace_body(part: BodyResponse, body: bytes) -> None:
-    if body:
-        part.response.body_mutation.body = body
+    if reply.body:
+        part.response.body_mutation.body = reply.body
     else:
         part.response.body_mutation.clear_body = True
+    return _tagged(message.SerializeToString(), reply.tag)
 
 
 def _request_body_chunk(reply: replies.RequestBodyChunk) -> bytes:
@@ -227,12 +223,8 @@ def _mode_override(mode: replies.ModeOverride) -> bytes:
     return message.SerializeToString()
 
 
-def _response_body_reply(reply: replies.ResponseBodyReply) -> bytes:
-    if reply.body is None:
-        return _RESPONSE_BODY_GOES_ON
-    message = ProcessingResponse()
-    _replace_body(message.response_body, reply.body)
-    return message.SerializeToString()
+def _response_body_reply(_reply: replies.ResponseBodyReply) -> bytes:
+    return _RESPONSE_BODY_GOES_ON
 
 
 def _response_trailers_reply(_reply: replies.ResponseTrailersReply) -> bytes:

@@ -65,7 +65,6 @@ def test_request_headers():
     assert list(event.headers) == [(":method", b"POST"), ("x-raw", b"\xff\x00"), ("x-twice", b"1"), ("x-twice", b"2")]
     assert event.end_of_stream
     assert (event.subset, event.config) == (None, None)
-    assert event.attributes is NO_ATTRIBUTES
 
 
 def test_request_headers_with_nothing_in_them():
@@ -154,7 +153,7 @@ def test_no_subset(kind):
 
 
 def test_attributes():
-    message = request("request_headers")
+    message = request("response_headers")
     attributes = message.attributes["envoy.filters.http.ext_proc"]
     attributes.fields["request.path"].string_value = "/v1"
     attributes.fields["request.size"].number_value = 12
@@ -165,7 +164,7 @@ def test_attributes():
     attributes.fields["list"].list_value.values.add().string_value = "x"
     attributes.fields["list"].list_value.values.add().bool_value = True
     event = decode(message)
-    assert isinstance(event, RequestHeaders)
+    assert isinstance(event, ResponseHeaders)
     assert event.attributes == {
         "request.path": "/v1", "request.size": 12.0, "connection.mtls": False, "nothing": None, "unset": None,
         "map": {"a": 1.5}, "list": ["x", True],
@@ -173,7 +172,7 @@ def test_attributes():
 
 
 def test_attributes_of_another_filter_are_not_ours():
-    message = request("request_headers")
+    message = request("response_headers")
     message.attributes["another"].fields["a"].string_value = "b"
     assert decode(message).attributes is NO_ATTRIBUTES
 

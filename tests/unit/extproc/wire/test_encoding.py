@@ -162,10 +162,8 @@ def test_request_body_replaced():
     assert message.HasField("dynamic_metadata")
 
 
-@pytest.mark.parametrize(("kind", "field"), [(RequestBodyReply, "request_body"), (ResponseBodyReply, "response_body")])
-def test_body_taken_away(kind, field):
-    message = encoded(kind(body=b""))
-    mutation = getattr(message, field).response.body_mutation
+def test_request_body_taken_away():
+    mutation = encoded(RequestBodyReply(body=b"")).request_body.response.body_mutation
     assert mutation.WhichOneof("mutation") == "clear_body"
     assert mutation.clear_body
 
@@ -174,8 +172,6 @@ def test_response_body():
     message = encoded(ResponseBodyReply())
     assert message.WhichOneof("response") == "response_body"
     assert not message.response_body.HasField("response")
-    message = encoded(ResponseBodyReply(b"new"))
-    assert message.response_body.response.body_mutation.body == b"new"
 
 
 @pytest.mark.parametrize(("kind", "field"), [(RequestBodyChunk, "request_body"), (ResponseBodyChunk, "response_body")])
