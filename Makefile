@@ -106,15 +106,15 @@ clean:
 comma := ,
 empty :=
 space := $(empty) $(empty)
-PURE_FILES := extproc/session.py extproc/actions.py extproc/build_info.py extproc/events.py extproc/replies.py \
-	extproc/mutation.py extproc/headers.py \
-	extproc/outcomes.py extproc/answers.py extproc/ended.py extproc/ledger.py extproc/instruments.py extproc/wire/*.py \
-	extproc/lean.py extproc/routes.py extproc/rewrite.py extproc/answer_names.py \
-	extproc/decisions.py extproc/access_log.py extproc/tracing.py extproc/summary.py extproc/top/frame.py \
-	extproc/top/show.py extproc/parsers/*.py extproc/usage/*.py \
-	extproc/auth/*.py extproc/config/*.py extproc/transport/frames.py extproc/transport/grpc_status.py \
+PURE_FILES := extproc/errors.py extproc/protocol/*.py extproc/wire/*.py extproc/parsers/*.py extproc/auth/*.py extproc/config/*.py \
+	extproc/request/mutation.py extproc/request/rewrite_body.py extproc/request/rewrite_answer.py \
+	extproc/routing/*.py extproc/outcome/*.py extproc/outcome/usage/*.py \
+	extproc/telemetry/instruments.py extproc/telemetry/decision_log.py extproc/telemetry/access_log.py \
+	extproc/telemetry/tracing.py extproc/telemetry/finished.py \
+	extproc/process/build_info.py extproc/admin/summary.py extproc/admin/top/frame.py extproc/admin/top/show.py \
+	extproc/transport/http2/frames.py extproc/transport/http2/connection.py extproc/transport/http2/requests.py \
+	extproc/transport/http2/stream.py extproc/transport/grpc_status.py extproc/transport/budget.py extproc/transport/health.py \
 	extproc/workers/place.py extproc/workers/merge.py extproc/workers/replica.py extproc/workers/sums.py \
-	extproc/transport/http2.py extproc/transport/requests.py extproc/transport/stream.py extproc/transport/budget.py extproc/transport/health.py \
-	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py scheduler/pool/discovery/*.py \
-	scheduler/pool/discovery/kubernetes/*.py
+	extproc/discovery/*.py extproc/discovery/dns/*.py extproc/discovery/kubernetes/*.py extproc/fleet/scrape.py \
+	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

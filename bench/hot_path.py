@@ -1,6 +1,6 @@
 """The budget of one request in the sidecar, line by line: CPU µs, everything on, without the transport's own share.
 
-The messages are such as Envoy sends; the stages are those of `extproc/pipeline.py`, measured alone, and then the whole
+The messages are such as Envoy sends. Each stage of `extproc/request/pipeline.py` is measured alone, then the whole
 of an exchange: request headers, body, end of the stream, its line in the log. `bench/transport.py` has the transport.
 
     python bench/hot_path.py [--pods 8] [--kib 1] [--rounds 7]
@@ -19,17 +19,17 @@ import msgspec
 from extproc import wire
 from extproc._pb import ProcessingRequest, StreamAccessLogsMessage, TokenUsage
 from extproc.auth.base import Identity
-from extproc.build_info import compiled
-from extproc.decisions import DecisionLog
-from extproc.headers import AUTHORIZATION, Headers
-from extproc.ledger import Ledger
-from extproc.metrics import Metrics
-from extproc.mutation import destination
-from extproc.outcomes import Outcome, from_log
+from extproc.outcome.ledger import Ledger
+from extproc.outcome.outcome import Outcome, from_log
 from extproc.parsers import parse
-from extproc.pipeline import Pipeline
-from extproc.pools import Pool
-from extproc.replies import Mutation, RequestBodyReply, Tag
+from extproc.process.build_info import compiled
+from extproc.protocol.headers import AUTHORIZATION, Headers
+from extproc.protocol.replies import Mutation, RequestBodyReply, Tag
+from extproc.request.mutation import destination
+from extproc.request.pipeline import Pipeline
+from extproc.routing.pool import Pool
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.envoy_bytes import RECORDED
 from support.http2_mutations import split
 
-from extproc.build_info import compiled
+from extproc.process.build_info import compiled
 
 KINDS = ("grpcio", "sidecar")
 LOOPS = ("asyncio", "uvloop")
@@ -39,8 +39,8 @@ WARM_UP = 300  # streams
 
 
 def serve(kind: str, loop: str, path: str) -> None:
-    from extproc.events import Event, RequestBody
-    from extproc.replies import Mutation, Reply, RequestBodyReply, RequestHeadersReply
+    from extproc.protocol.events import Event, RequestBody
+    from extproc.protocol.replies import Mutation, Reply, RequestBodyReply, RequestHeadersReply
 
     go_on: list[Reply] = [RequestHeadersReply()]
     pick: list[Reply] = [RequestBodyReply(Mutation(destination="10.0.0.1:8000,10.0.0.2:8000"))]
@@ -56,7 +56,7 @@ def serve(kind: str, loop: str, path: str) -> None:
 
     async def run() -> None:
         from extproc.transport.grpcio import GrpcServer
-        from extproc.transport.sidecar import SidecarServer
+        from extproc.transport.http2.server import SidecarServer
 
         server = {"grpcio": GrpcServer, "sidecar": SidecarServer}[kind]
         options = {"address": f"unix://{path}", "max_body": 16 << 20, "max_streams": 10_000}

@@ -24,7 +24,7 @@ import aiohttp
 from gateways.ours import running
 from gateways.processes import on_cpu_seconds
 
-from extproc.build_info import compiled
+from extproc.process.build_info import compiled
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 MODEL = "bench"

@@ -22,11 +22,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.chromium import chromium
 
+from extproc.admin.top import run as top
+from extproc.admin.top import show
 from extproc.config import GatewayConfig
 from extproc.config.endpoints import StaticEndpoint
 from extproc.demo.stack import Stack
-from extproc.top import run as top
-from extproc.top import show
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 FOLDER = ROOT / "docs" / "screenshots"

@@ -85,7 +85,7 @@ def check(config: ConfigOption = None) -> None:
 def envoy(config: ConfigOption = None) -> None:
     """Print Envoy's bootstrap for a configuration."""
     from extproc.config import ConfigError, load
-    from extproc.envoy_config import render
+    from extproc.envoy.bootstrap import render
 
     try:
         loaded = load(config, os.environ)
@@ -129,7 +129,7 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
     """Ask a running sidecar where it would send a request now, and why. Nothing is routed."""
-    from extproc.explain import ExplainError, run
+    from extproc.admin.explain import ExplainError, run
 
     try:
         run(body.read_bytes(), admin, path, as_json=json)
@@ -144,8 +144,8 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print one frame and exit; 1 if there is no answer.")] = False,
 ) -> None:
     """Watch a running sidecar: pods, rates, outcomes and the last decisions."""
+    from extproc.admin.top.run import NoAnswer, run
     from extproc.config.fields import Seconds
-    from extproc.top.run import NoAnswer, run
 
     try:
         seconds = Seconds(0.1, 3600).read(interval)
@@ -195,7 +195,7 @@ def model_server(
 @app.command()
 def version() -> None:
     """Print the version, and whether it is the compiled one."""
-    from extproc.build_info import compiled
+    from extproc.process.build_info import compiled
 
     print(f"{__version__} (compiled)" if compiled() else __version__)
 

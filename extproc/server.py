@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from extproc import __version__
-from extproc.access_log import AccessLog
-from extproc.admin import AdminServer
+from extproc.admin.server import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
-from extproc.build_info import compiled
 from extproc.config import EndpointsConfig, GatewayConfig, Loaded
+from extproc.config.reload import Watcher
 from extproc.config.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
-from extproc.decisions import DecisionLog
-from extproc.discovery import DiscoveryError
-from extproc.ended import Witness
-from extproc.endpoints_file import EndpointsFile
+from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.errors import GatewayError, no_ready_pod
-from extproc.events import LogEntry
-from extproc.feeds import Feed, Feeds
-from extproc.ledger import Ledger
-from extproc.logs import set_up
-from extproc.metrics import Metrics
-from extproc.outcomes import from_log
-from extproc.pipeline import Pipeline
-from extproc.pools import Pool
-from extproc.reload import Watcher
-from extproc.signals import on_termination
+from extproc.fleet.feeds import Feed, Feeds
+from extproc.fleet.sources import DiscoveryError
+from extproc.outcome.ledger import Ledger
+from extproc.outcome.outcome import from_log
+from extproc.process.build_info import compiled
+from extproc.process.logs import set_up
+from extproc.process.signals import on_termination
+from extproc.protocol.events import LogEntry
+from extproc.request.pipeline import Pipeline
+from extproc.routing.pool import Pool
+from extproc.telemetry.access_log import AccessLog
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.finished import Witness
+from extproc.telemetry.metrics import Metrics
 from extproc.transport import Transport
 from extproc.workers.control import Line
 from extproc.workers.place import Place
-from extproc.workers.shared import Shared
+from extproc.workers.share import Shared
 from scheduler.builder import build
 from scheduler.pool.store import PodStore
 from scheduler.profile import Profile
@@ -119,7 +119,7 @@ async def _until_orphaned(line: Line, stopped: asyncio.Event) -> None:
 def _transport(config: GatewayConfig) -> Callable[..., Transport]:
     # The other one is not imported: grpc brings threads and 20 MB of its own.
     if config.transport.lean:
-        from extproc.transport.sidecar import SidecarServer
+        from extproc.transport.http2.server import SidecarServer
 
         return SidecarServer
     from extproc.transport.grpcio import GrpcServer
@@ -226,7 +226,7 @@ class Gateway:
             witnesses.append(AccessLog(partial(os.write, sys.stdout.fileno())))
         if config.tracing.endpoint is not None:
             try:
-                from extproc.tracing import Tracing
+                from extproc.telemetry.tracing import Tracing
             except ImportError as error:
                 raise StartError("cannot start: tracing needs pip install 'infer-gateway[otel]'") from error
             tracing = Tracing(config.tracing.endpoint, config.tracing.sample_ratio, random.random)

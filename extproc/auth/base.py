@@ -5,13 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
-
-if TYPE_CHECKING:
-    from extproc.auth.keys import KeySet
 
 #: Every algorithm that a token may be signed with. All are asymmetric: a gateway that held a shared secret could sign
 #: tokens itself, and `HS*` with a public key as the secret is the classic confusion.
@@ -145,18 +142,6 @@ class Pending:
     async def wait(self) -> None:
         """Returns when the fetch has ended, well or badly: in bounded time. May be cancelled."""
         await self._wait()
-
-
-class KeySource(Protocol):
-    """Where the keys of an issuer come from."""
-
-    def current(self, now: float) -> "KeySet | None":
-        """The keys to use, the same object until they change; None where there are none or they are too old."""
-        ...
-
-    def refresh(self, now: float) -> Pending | None:
-        """Ask for newer keys. None: not now, they were asked for a moment ago."""
-        ...
 
 
 class TokenChecker(Protocol):

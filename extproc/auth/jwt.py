@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from types import MappingProxyType
 
-from extproc.auth.base import ALGORITHMS, AuthPolicy, Identity, KeySource, Pending, Reason
+from extproc.auth.base import ALGORITHMS, AuthPolicy, Identity, Pending, Reason
 from extproc.auth.cache import REFUSED_FOR, VerdictCache
 from extproc.auth.claims import check_audience, check_subject, check_times, has, models
-from extproc.auth.keys import KeySet, verify
+from extproc.auth.keys import KeySet, KeySource, verify
 from extproc.auth.token import MAX_AUTHORIZATION, Token, TokenError, bearer, parse
 from extproc.auth.verdicts import Accepted, Refused
 from extproc.errors import Refusal, auth_unavailable, forbidden, unauthorized

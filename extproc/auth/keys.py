@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import PyJWTError
 
-from extproc.auth.base import ALGORITHMS
+from extproc.auth.base import ALGORITHMS, Pending
 from extproc.auth.encoding import json_object
 
 #: Bytes. The largest sets of public providers are below 30 KiB.
@@ -87,6 +87,18 @@ class KeySet:
         if named is not None or self.knows(kid):
             return named or ()
         return self._unnamed.get(algorithm, ())[:MAX_TRIES]
+
+
+class KeySource(Protocol):
+    """Where the keys of an issuer come from."""
+
+    def current(self, now: float) -> KeySet | None:
+        """The keys to use, the same object until they change; None where there are none or they are too old."""
+        ...
+
+    def refresh(self, now: float) -> Pending | None:
+        """Ask for newer keys. None: not now, they were asked for a moment ago."""
+        ...
 
 
 def verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from extproc.auth.base import Identity, KeySource, Reason
-from extproc.auth.keys import KeySet
+from extproc.auth.base import Identity, Reason
+from extproc.auth.keys import KeySet, KeySource
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -3,10 +3,10 @@
 import re
 from urllib.parse import urlsplit
 
-from extproc import headers
 from extproc.auth.base import ALGORITHMS, Issuer
 from extproc.config import units
 from extproc.config.problems import nearest
+from extproc.protocol import headers
 
 #: Headers that Envoy, HTTP or this gateway live by: none may be replaced by a claim.
 RESERVED_HEADERS = frozenset(

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from extproc.config import fields, units
 from extproc.config.fields import AsTuple, Seconds, Section, Text
-from scheduler.pool.discovery.dns import DEFAULT_INTERVAL, MIN_TTL
-from scheduler.pool.discovery.kubernetes.pods import label_selector
+from extproc.discovery.dns.discovery import DEFAULT_INTERVAL, MIN_TTL
+from extproc.discovery.kubernetes.pods import label_selector
 
 #: As the API server checks them: a port's name has a letter, an object's name is one of the DNS.
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

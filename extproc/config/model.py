@@ -10,7 +10,7 @@ from extproc.config import authentication, fields, routing
 from extproc.config.endpoints import EndpointsConfig
 from extproc.config.fields import DAY, HOUR, AsTuple, Bytes, Seconds, Section, Text, Texts
 from extproc.config.routing import DEFAULT_POOL
-from extproc.routes import Route, Routes, Target
+from extproc.routing.routes import Route, Routes, Target
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
 
 if TYPE_CHECKING:

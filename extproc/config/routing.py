@@ -9,7 +9,7 @@ from extproc.config import fields
 from extproc.config.endpoints import EndpointsConfig
 from extproc.config.fields import AsTuple, Section, Text, Texts
 from extproc.config.units import describe
-from extproc.routes import Route, Rule, Target
+from extproc.routing.routes import Route, Rule, Target
 
 #: Name of the pool whose section is `endpoints`.
 DEFAULT_POOL = "default"

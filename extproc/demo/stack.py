@@ -16,7 +16,7 @@ import aiohttp
 
 from extproc.config import GatewayConfig, dump
 from extproc.demo.process import Child, ChildFailed
-from extproc.envoy_config import render
+from extproc.envoy.bootstrap import render
 
 #: Seconds for a process to come up. A loaded machine of two cores takes 2 for the sidecar.
 START_TIMEOUT = 30.0

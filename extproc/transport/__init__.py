@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from extproc.events import LogEntry
+from extproc.protocol.events import LogEntry
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
 
 

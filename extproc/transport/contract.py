@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from extproc.auth.base import Pending
-from extproc.events import Event
-from extproc.replies import Reply
+from extproc.protocol.events import Event
+from extproc.protocol.replies import Reply
 
 
 class Exchange(Protocol):
-    """Answers one ext_proc stream: `extproc.pipeline.Exchange`."""
+    """Answers one ext_proc stream: `extproc.request.pipeline.Exchange`."""
 
     #: Await this and call `resume()` before the next event is handed in.
     pending: Pending | None
@@ -33,7 +33,7 @@ class Exchange(Protocol):
 
 
 class ErrorCounter(Protocol):
-    """Is told of streams that break the protocol: `extproc.metrics.Metrics`."""
+    """Is told of streams that break the protocol: `extproc.telemetry.metrics.Metrics`."""
 
     def protocol_error(self) -> None: ...
 

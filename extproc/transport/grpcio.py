@@ -11,14 +11,14 @@ from grpc_health.v1._async import HealthServicer
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
-from extproc.events import LogEntry, RequestBody
-from extproc.replies import Reply
+from extproc.process.unix_socket import UNIX
+from extproc.protocol.events import LogEntry, RequestBody
+from extproc.protocol.replies import Reply
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.health import LIVENESS, READINESS
-from extproc.transport.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
+from extproc.transport.http2.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
 from extproc.transport.tls import Tls, server_credentials
-from extproc.unix_socket import UNIX
 
 log = logging.getLogger(__name__)
 

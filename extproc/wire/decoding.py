@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from extproc import events, lean
 from extproc._pb import (
     DecodeError,
     HeaderMap,
@@ -12,8 +11,9 @@ from extproc._pb import (
     Value,
 )
 from extproc.errors import RemoteProtocolError
-from extproc.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
-from extproc.headers import (
+from extproc.protocol import events
+from extproc.protocol.events import NO_ATTRIBUTES, BodyMode, Event, ProtocolConfig
+from extproc.protocol.headers import (
     DESTINATION_NAMESPACE,
     SERVED,
     SUBSET,
@@ -34,11 +34,6 @@ def decode(data: bytes) -> Event:
     Raises:
         RemoteProtocolError: the bytes are no such message, or hold no event or a body mode that is known here.
     """
-    usual = _lean.read(data)
-    return _decode_any(data) if usual is None else usual
-
-
-def _decode_any(data: bytes) -> Event:
     try:
         message = ProcessingRequest.FromString(data)
     except DecodeError as error:
@@ -162,28 +157,3 @@ def _python(value: Value) -> object:
             return [_python(entry) for entry in value.list_value.values]
         case _:
             return None
-
-
-# The parts that the lean reader keeps
-
-
-def _parsed(data: bytes) -> ProcessingRequest | None:
-    try:
-        return ProcessingRequest.FromString(data)
-    except DecodeError:
-        return None
-
-
-def _rest(data: bytes) -> lean.Rest | None:
-    message = _parsed(data)
-    if message is None or message.WhichOneof("request") is not None:
-        return None
-    try:
-        config = _config(message) if message.HasField("protocol_config") else None
-    except RemoteProtocolError:
-        # Which messages are refused for it is not for here to say.
-        return None
-    return lean.Rest(_subset(message) if message.HasField("metadata_context") else None, config)
-
-
-_lean = lean.Reader(_rest)

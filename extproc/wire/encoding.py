@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from extproc import replies
 from extproc._pb import (
     BodyResponse,
     HeaderAppendAction,
@@ -21,8 +20,9 @@ from extproc._pb import (
     TrailersResponse,
 )
 from extproc.errors import LocalProtocolError
-from extproc.events import BodyMode
-from extproc.headers import (
+from extproc.protocol import replies
+from extproc.protocol.events import BodyMode
+from extproc.protocol.headers import (
     ADMITTED,
     DESTINATION,
     DESTINATION_NAMESPACE,
@@ -31,7 +31,7 @@ from extproc.headers import (
     OWN_NAMESPACE,
     POOL,
 )
-from extproc.replies import Mutation, Reply, Tag
+from extproc.protocol.replies import Mutation, Reply, Tag
 from extproc.wire.decoding import MAX_CACHED_CONFIGS
 
 #: Replies that are kept for each phase, and the largest that is, in bytes: 4 MiB of them at most, besides their keys. A

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from extproc.headers import JSON_TYPE
+from extproc.admin.pages import Activity, AdminPages
+from extproc.protocol.headers import JSON_TYPE
 from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all
-from extproc.workers.pages import Activity, AdminPages
 from extproc.workers.sums import Sums, restarts_page
 
 #: Seconds for a process to answer; one that does not is left out of the page.

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from extproc.events import LogEntry
+from extproc.protocol.events import LogEntry
 from scheduler.pool.shared import Event
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from extproc.unix_socket import UnixListener
+from extproc.process.unix_socket import UnixListener
 from scheduler.pool.shared import Event
 
 log = logging.getLogger(__name__)

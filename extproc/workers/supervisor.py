@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from extproc import __version__
-from extproc.build_info import compiled
 from extproc.config import GatewayConfig
 from extproc.config.surfaces import surfaces
 from extproc.errors import GatewayError
-from extproc.logs import set_up
-from extproc.signals import on_termination
+from extproc.process.build_info import compiled
+from extproc.process.logs import set_up
+from extproc.process.signals import on_termination
 from extproc.workers.admin import SharedAdmin
 from extproc.workers.control import BEAT_INTERVAL, MAX_LINE, Instruction, Status, read_status
 from extproc.workers.place import Place, places

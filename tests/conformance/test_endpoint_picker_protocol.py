@@ -16,8 +16,8 @@ import pytest_asyncio
 from support.picker import BODY, HEADERS, MODES, PATIENCE, Picker, Said, picker
 
 from extproc import server
-from extproc.events import BodyMode
-from extproc.session import MAX_CHUNK
+from extproc.protocol.events import BodyMode
+from extproc.protocol.session import MAX_CHUNK
 
 FULL_DUPLEX = BodyMode.FULL_DUPLEX_STREAMED
 BOTH = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)

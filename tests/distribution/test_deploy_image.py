@@ -13,7 +13,7 @@ import pytest
 from support.gateway import MODEL, configuration, gateway
 
 from extproc.config import load
-from extproc.envoy_config import template
+from extproc.envoy.bootstrap import template
 
 ROOT = Path(__file__).parents[2]
 DRAIN = ROOT / "deploy" / "drain-envoy"

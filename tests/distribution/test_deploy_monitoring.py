@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.auth.base import Reason
 from extproc.errors import saturated
-from extproc.events import TokenUsage
-from extproc.metrics import Metrics
-from extproc.outcomes import Outcome
+from extproc.outcome.outcome import Outcome
+from extproc.protocol.events import TokenUsage
+from extproc.telemetry.metrics import Metrics
 from extproc.workers.sums import restarts_page
 
 ROOT = Path(__file__).parents[2]

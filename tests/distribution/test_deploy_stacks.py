@@ -23,14 +23,14 @@ import typer
 import yaml
 
 import extproc
-from extproc.admin import AdminServer
+from extproc.admin.server import AdminServer
 from extproc.config import GatewayConfig, load
-from extproc.decisions import DecisionLog
 from extproc.demo.stack import Stack, envoy_binary
-from extproc.endpoints_file import EndpointsFile
-from extproc.envoy_config import render
+from extproc.envoy.bootstrap import render
+from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.main import app
-from extproc.metrics import Metrics
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.metrics import Metrics
 from modelsim.server import ReplicaConfig, serve
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 from support.bare import BARE
 
 from extproc import __version__
-from extproc.build_info import compiled
+from extproc.process.build_info import compiled
 
 pytestmark = pytest.mark.integration
 

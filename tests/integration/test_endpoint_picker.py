@@ -22,7 +22,7 @@ from support.tokens import AUTH, Signer
 
 from extproc.config import GatewayConfig
 from extproc.demo.stack import Stack
-from extproc.envoy_config import SIDECAR_HEALTH_CHECK
+from extproc.envoy.bootstrap import SIDECAR_HEALTH_CHECK
 from modelsim.server import Faults
 
 pytestmark = pytest.mark.integration

@@ -31,9 +31,9 @@ from support.signed_tokens import (
 )
 from support.tokens import Signer
 
-from extproc.build_info import compiled
 from extproc.demo.process import Child
 from extproc.demo.stack import Stack
+from extproc.process.build_info import compiled
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

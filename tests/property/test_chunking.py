@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from extproc import wire
 from extproc._pb import ProcessingRequest, ProcessingResponse
-from extproc.decisions import DecisionLog
-from extproc.ended import Ended
-from extproc.events import BodyMode
-from extproc.ledger import Ledger
-from extproc.metrics import Metrics
-from extproc.pipeline import Pipeline
-from extproc.pools import Pool
-from extproc.rewrite import replace_model
-from extproc.routes import Route, Routes, Rule, Target
-from extproc.session import MAX_CHUNK
+from extproc.outcome.ledger import Ledger
+from extproc.protocol.events import BodyMode
+from extproc.protocol.session import MAX_CHUNK
+from extproc.request.pipeline import Pipeline
+from extproc.request.rewrite_body import replace_model
+from extproc.routing.pool import Pool
+from extproc.routing.routes import Route, Routes, Rule, Target
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.finished import Ended
+from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.pool.store import PodStore

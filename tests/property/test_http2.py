@@ -13,7 +13,7 @@ from support.envoy_bytes import RECORDED
 from support.http2_mutations import mutated, run, split
 from support.http2_peer import Peer, echo, fields, parse, prefixed
 
-from extproc.transport.frames import GOAWAY
+from extproc.transport.http2.frames import GOAWAY
 
 FIELDS = [(name.decode(), value.decode()) for name, value in fields()]
 PARTS = split(RECORDED)

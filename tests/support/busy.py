@@ -8,11 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from extproc.admin import AdminServer
-from extproc.decisions import DecisionLog
-from extproc.events import TokenUsage
-from extproc.metrics import Metrics
-from extproc.outcomes import Outcome
+from extproc.admin.server import AdminServer
+from extproc.outcome.outcome import Outcome
+from extproc.protocol.events import TokenUsage
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule

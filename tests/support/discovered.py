@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from scheduler.pool.discovery.base import Discovery
+from extproc.discovery.base import Discovery
 from scheduler.types import Pod
 
 

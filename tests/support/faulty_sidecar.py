@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from extproc._pb import ProcessingRequest, ProcessingResponse
-from extproc.headers import DESTINATION
+from extproc.protocol.headers import DESTINATION
 from extproc.transport.grpcio import METHOD, SERVICE
 
 Stream = AsyncIterator[bytes]

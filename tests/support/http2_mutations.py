@@ -4,7 +4,8 @@ from random import Random
 
 from support.http2_peer import HELLO, REQUEST, Call, Peer, message, opening
 
-from extproc.transport.frames import (
+from extproc.transport.grpc_status import Status
+from extproc.transport.http2.frames import (
     CONTINUATION,
     END_STREAM,
     GOAWAY,
@@ -21,7 +22,6 @@ from extproc.transport.frames import (
     settings,
     window_update,
 )
-from extproc.transport.grpc_status import Status
 
 #: Frames that no recording has, to be mixed in.
 SPICE = (

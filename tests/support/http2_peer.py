@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from extproc.transport.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings
 from extproc.transport.grpc_status import TABLE_SIZE_0, Status
-from extproc.transport.http2 import Http2Connection
-from extproc.transport.requests import Route
-from extproc.transport.stream import Stream
+from extproc.transport.http2.connection import Http2Connection
+from extproc.transport.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings
+from extproc.transport.http2.requests import Route
+from extproc.transport.http2.stream import Stream
 
 PATH = b"/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEALTH_PATH = b"/grpc.health.v1.Health/Check"

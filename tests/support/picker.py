@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2
 
 from extproc._pb import HeaderAppendAction, ProcessingRequest, ProcessingResponse
 from extproc.config import loads
-from extproc.events import BodyMode
-from extproc.headers import DESTINATION, DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
+from extproc.protocol.events import BodyMode
+from extproc.protocol.headers import DESTINATION, DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
 from extproc.server import Gateway
 
 #: Much longer than anything takes: a test that hangs shall fail.

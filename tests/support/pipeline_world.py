@@ -5,20 +5,20 @@ from typing import Any
 
 import msgspec
 
-from extproc.access_log import AccessLog
-from extproc.decisions import DecisionLog
-from extproc.events import (
+from extproc.outcome.ledger import Ledger
+from extproc.outcome.outcome import Outcome
+from extproc.protocol.events import (
     RequestBody,
     RequestHeaders,
     TokenUsage,
 )
-from extproc.headers import Headers
-from extproc.ledger import Ledger
-from extproc.metrics import Metrics
-from extproc.outcomes import Outcome
-from extproc.pipeline import Exchange, Pipeline
-from extproc.pools import Pool
-from extproc.replies import RequestBodyReply
+from extproc.protocol.headers import Headers
+from extproc.protocol.replies import RequestBodyReply
+from extproc.request.pipeline import Exchange, Pipeline
+from extproc.routing.pool import Pool
+from extproc.telemetry.access_log import AccessLog
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig, ScorerRef
 from scheduler.pool.store import PodStore

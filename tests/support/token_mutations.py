@@ -17,8 +17,8 @@ from extproc.auth.base import AuthPolicy, Identity, Issuer, Reason
 from extproc.auth.jwt import Authenticator
 from extproc.auth.keys import JwksError, KeySet, read_jwks
 from extproc.errors import Refusal
-from extproc.events import RequestHeaders
-from extproc.headers import AUTHORIZATION, Headers
+from extproc.protocol.events import RequestHeaders
+from extproc.protocol.headers import AUTHORIZATION, Headers
 
 NOW = 1_800_000_000.0
 KEYS = read_jwks(jwks())

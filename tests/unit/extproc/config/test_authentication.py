@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc import headers
 from extproc.auth.base import ALGORITHMS
 from extproc.config import authentication
+from extproc.protocol import headers
 
 
 @pytest.mark.parametrize(

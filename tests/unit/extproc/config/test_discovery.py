@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from extproc.config.decode import decode
 from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
-from scheduler.pool.discovery import dns
+from extproc.discovery.dns import discovery as dns
 
 
 def found(**kubernetes: Any) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from extproc.config import GatewayConfig, checks, loads
 from extproc.config.decode import decode
-from extproc.routes import Route, Target
+from extproc.routing.routes import Route, Target
 
 POOLS: dict[str, Any] = {"large": {"static": ["10.0.0.1:1"]}, "small": {"static": ["10.0.0.2:1"]}}
 

@@ -18,13 +18,15 @@ from support.http2_peer import HELLO, Frame, message, opening, parse
 from extproc._pb import ProcessingRequest, ProcessingResponse, StreamAccessLogsMessage
 from extproc.auth.base import Pending
 from extproc.errors import RemoteProtocolError
-from extproc.events import Event, LogEntry, RequestBody
-from extproc.replies import Reply, RequestBodyReply
-from extproc.transport import grpcio, health, requests, sidecar
+from extproc.protocol.events import Event, LogEntry, RequestBody
+from extproc.protocol.replies import Reply, RequestBodyReply
+from extproc.transport import grpcio, health
 from extproc.transport.budget import BodyBudget
-from extproc.transport.frames import ACK, DATA, GOAWAY, PING, RST_STREAM, SETTINGS, frame, settings
 from extproc.transport.grpcio import LOG_METHOD, LOG_SERVICE, METHOD, SERVICE, GrpcServer
-from extproc.transport.sidecar import SidecarServer
+from extproc.transport.http2 import requests
+from extproc.transport.http2 import server as sidecar
+from extproc.transport.http2.frames import ACK, DATA, GOAWAY, PING, RST_STREAM, SETTINGS, frame, settings
+from extproc.transport.http2.server import SidecarServer
 
 PROCESS = f"/{SERVICE}/{METHOD}"
 ACCESS_LOG = f"/{LOG_SERVICE}/{LOG_METHOD}"

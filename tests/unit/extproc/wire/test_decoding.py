@@ -10,7 +10,7 @@ from extproc._pb import (
     ProcessingRequest,
 )
 from extproc.errors import RemoteProtocolError
-from extproc.events import (
+from extproc.protocol.events import (
     NO_ATTRIBUTES,
     BodyMode,
     Event,

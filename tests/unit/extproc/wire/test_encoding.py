@@ -10,11 +10,10 @@ from extproc._pb import (
     ProcessingResponse,
 )
 from extproc.errors import LocalProtocolError
-from extproc.events import (
+from extproc.protocol.events import (
     BodyMode,
 )
-from extproc.mutation import admission
-from extproc.replies import (
+from extproc.protocol.replies import (
     ImmediateReply,
     ModeOverride,
     Mutation,
@@ -28,6 +27,7 @@ from extproc.replies import (
     ResponseTrailersReply,
     Tag,
 )
+from extproc.request.mutation import admission
 from extproc.wire import encoding
 
 DESTINATION = "x-gateway-destination-endpoint"

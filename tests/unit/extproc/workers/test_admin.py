@@ -11,7 +11,7 @@ import pytest_asyncio
 from support.busy import Busy
 
 from extproc import __version__
-from extproc.admin import AdminServer
+from extproc.admin.server import AdminServer
 from extproc.errors import bad_request
 from extproc.workers.admin import SharedAdmin
 

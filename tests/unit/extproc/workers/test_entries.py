@@ -1,6 +1,6 @@
 import msgspec
 
-from extproc.events import LogEntry, TokenUsage
+from extproc.protocol.events import LogEntry, TokenUsage
 from extproc.workers.entries import Entries
 from scheduler.pool.shared import Event
 

@@ -1,0 +1,158 @@
+"""The pages of an admin port, whoever knows what is on them: one process, or all of them together."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from extproc import __version__
+from extproc.admin import page as admin_page
+from extproc.admin.summary import summary
+from extproc.process.unix_socket import UnixListener
+from extproc.protocol.headers import JSON_TYPE
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+#: Bytes of a body that is to be explained: as large as a request's may be by default.
+MAX_EXPLAINED_BODY = 16 << 20
+#: Decisions that are shown where nobody says how many.
+SHOWN_DECISIONS = 20
+#: Decisions in a summary: as many as fit on a screen beside the pods.
+SUMMARY_DECISIONS = 12
+
+Row = Mapping[str, Any]
+
+
+class Activity(NamedTuple):
+    """What a summary is made of, as `extproc.admin.summary` takes it."""
+
+    families: Iterable["Metric"]
+    pods: Iterable[Row]
+    matches: Mapping[str, float]
+    decisions: Iterable[Row]
+
+
+class AdminPages(ABC):
+    """HTTP on loopback, or on a Unix socket.
+
+    Args:
+        host: to bind.
+        port: to bind; 0 for a free one.
+        path: of the Unix socket that is bound instead, or None.
+        not_ready: why the gateway is not ready, or "".
+    """
+
+    def __init__(self, host: str, port: int, path: str | None, not_ready: Callable[[], str]) -> None:
+        self._host, self._port, self._path = host, port, path
+        self._listener: UnixListener | None = None
+        self._not_ready = not_ready
+        self._started = time.monotonic()
+        self._page = admin_page.html()
+        self._page_headers = admin_page.headers(self._page)
+        app = web.Application(client_max_size=MAX_EXPLAINED_BODY)
+        app.router.add_get("/", self._people)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/debug/endpoints", self._endpoints)
+        app.router.add_get("/debug/decisions", self._decisions_page)
+        app.router.add_get("/debug/summary", self._summary)
+        app.router.add_post("/debug/explain", self._explain)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self) -> str:
+        """Binds and serves; returns `host:port`, with the port that was chosen, or `unix://path`.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        await self._runner.setup()
+        path = self._path
+        try:
+            if path is not None:
+                self._listener = UnixListener(Path(path))
+                await web.SockSite(self._runner, self._listener.socket).start()
+                return f"unix://{path}"
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        host, port = self._runner.addresses[0][:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def stop(self) -> None:
+        # First: asyncio's own loop cannot let go of a socket that is closed already.
+        await self._runner.cleanup()
+        if self._listener is not None:
+            self._listener.close()
+
+    # What is known
+
+    @abstractmethod
+    async def metrics(self) -> bytes:
+        """Prometheus' text format."""
+
+    @abstractmethod
+    async def pods(self) -> Iterable[Row]:
+        """A row for each."""
+
+    @abstractmethod
+    async def decisions(self, limit: int) -> Iterable[Row]:
+        """At most `limit`, newest first."""
+
+    @abstractmethod
+    async def activity(self, decisions: int) -> Activity:
+        """For a summary with at most so many decisions."""
+
+    @abstractmethod
+    async def explanation(self, request: web.Request) -> web.Response:
+        """What a decision on the request in the body would be."""
+
+    # Pages
+
+    async def _people(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._page, headers=self._page_headers)
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self._not_ready()
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+
+    async def _metrics_page(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self.metrics(), headers={"content-type": "text/plain; version=0.0.4"})
+
+    async def _endpoints(self, _request: web.Request) -> web.Response:
+        return json_page({"endpoints": list(await self.pods())})
+
+    async def _decisions_page(self, request: web.Request) -> web.Response:
+        text = request.query.get("limit", str(SHOWN_DECISIONS))
+        if not text.isdecimal():
+            return web.Response(status=400, text="limit must be a number\n")
+        return json_page({"decisions": list(await self.decisions(int(text)))})
+
+    async def _summary(self, _request: web.Request) -> web.Response:
+        activity = await self.activity(SUMMARY_DECISIONS)
+        now = summary(
+            activity.families,
+            version=__version__,
+            uptime=time.monotonic() - self._started,
+            not_ready=self._not_ready(),
+            pods=activity.pods,
+            matches=activity.matches,
+            decisions=activity.decisions,
+        )
+        return json_page(now)
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        return await self.explanation(request)
+
+
+def json_page(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type=JSON_TYPE)

@@ -1,0 +1,101 @@
+"""Pods behind a name in the DNS: a headless Service, a list of hosts, the records of a service (SRV)."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from extproc.discovery.addresses import IPAddress, join, order
+from extproc.discovery.base import Publish
+from extproc.discovery.dns.answer import Resolve, Target
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+#: Longest time between look-ups, in seconds. The times to live that the DNS of clusters and containers give are no
+#: measure of how fast pods come and go: 5 s or 30 s in Kubernetes, 600 s in Docker; and a look-up is cheap.
+DEFAULT_INTERVAL = 5.0
+#: Shortest time to live that is believed, in seconds. Many servers say 0, "do not keep it": a look-up a second is what
+#: the resolver of a large cluster bears from each of its clients.
+MIN_TTL = 1.0
+#: Seconds between look-ups of a name that never had an answer, where the interval is longer: somebody waits for it.
+FIRST_INTERVAL = 1.0
+#: Seconds until a look-up that failed is tried again, where the interval is longer.
+RETRY_INTERVAL = 5.0
+#: Seconds for a look-up with all its questions: search domains, targets, several servers.
+TIMEOUT = 30.0
+
+
+class DnsDiscovery:
+    """The addresses of a name, asked for again when their time to live is over.
+
+    A look-up that fails never takes away what an earlier one found, "no such name" included: a resolver that lost its
+    upstream says the same. What an answer leaves out is gone. `first_sync` waits for an answer.
+
+    Args:
+        target: name and port.
+        interval: longest time between look-ups, in seconds; it wins over every other time.
+        resolve: looks a target up. Left out: as the machine is set up, `resolver.Resolver`.
+        sleep: waits between look-ups.
+        timeout: seconds for one look-up.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        interval: float = DEFAULT_INTERVAL,
+        *,
+        resolve: Resolve | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        if resolve is None:
+            # 50 ms of imports, for those who use it.
+            from extproc.discovery.dns.resolver import Resolver
+
+            resolve = Resolver()
+        self._target = target
+        self._interval = interval
+        self._resolve = resolve
+        self._sleep = sleep
+        self._timeout = timeout
+        self._found: frozenset[tuple[IPAddress, int]] | None = None
+        self._published: list[Pod] | None = None
+        self._trouble = ""
+        self.first_sync = asyncio.Event()
+
+    async def run(self, publish: Publish) -> None:
+        while True:
+            wait = await self._ask()
+            if self._found is not None:
+                self._publish(publish, self._found)
+                self.first_sync.set()
+            await self._sleep(min(wait, self._interval))
+
+    async def _ask(self) -> float:
+        """Looks it up, and says after how many seconds to do so again."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._resolve(self._target)
+        except (OSError, ValueError) as error:
+            # TimeoutError is an OSError, and has no text of its own.
+            self._say(str(error) or "no answer in time")
+            return FIRST_INTERVAL if self._found is None else RETRY_INTERVAL
+        self._found = answer.pods
+        self._say(answer.trouble)
+        wait = max(answer.ttl, MIN_TTL)
+        return min(wait, RETRY_INTERVAL) if answer.trouble else wait
+
+    def _say(self, trouble: str) -> None:
+        """Once when it begins, once when it ends, and if it becomes another."""
+        host = self._target.host
+        if trouble and trouble != self._trouble:
+            log.warning("cannot resolve %s: %s; keeping %d addresses", host, trouble, len(self._found or ()))
+        elif self._trouble and not trouble:
+            log.info("%s resolves again", host)
+        self._trouble = trouble
+
+    def _publish(self, publish: Publish, found: frozenset[tuple[IPAddress, int]]) -> None:
+        pods = [Pod(join(*one)) for one in sorted(found, key=order)]
+        if pods != self._published:
+            self._published = pods
+            publish(pods)

@@ -1,0 +1,23 @@
+"""Pods that are written down."""
+
+import asyncio
+from collections.abc import Iterable
+
+from extproc.discovery.base import Publish
+from scheduler.types import Pod
+
+
+class StaticDiscovery:
+    """The pods that it is given, for ever."""
+
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        by_address: dict[str, Pod] = {}
+        for pod in pods:
+            by_address.setdefault(pod.address, pod)
+        self._pods = tuple(by_address.values())
+        self.first_sync = asyncio.Event()
+
+    async def run(self, publish: Publish) -> None:
+        publish(self._pods)
+        self.first_sync.set()
+        await asyncio.Event().wait()

@@ -1,0 +1,1 @@
+"""Files for Envoy: its bootstrap and its endpoints."""

@@ -1,0 +1,88 @@
+"""The EDS file through which Envoy learns of the pods: written beside, flushed, renamed. Envoy never reads half."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from extproc.protocol.headers import DESTINATION_NAMESPACE, POOL
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+CLUSTER = "models"
+
+#: By address of a pod, the names of its pools.
+PoolNames = Mapping[str, Sequence[str]]
+
+
+def render(pods: Sequence[Pod], pools: PoolNames | None = None) -> str:
+    """An EDS discovery response (JSON is YAML). Sorted, so that the same pods give the same bytes.
+
+    Args:
+        pods: no two of one address.
+        pools: of which Envoy is told. Left out: of none, since there is one.
+    """
+    endpoints = [_endpoint(pod.address, (pools or {}).get(pod.address, ())) for pod in pods]
+    assignment = {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": CLUSTER,
+        "endpoints": [{"lb_endpoints": sorted(endpoints, key=str)}],
+    }
+    return json.dumps({"resources": [assignment]}, indent=1) + "\n"
+
+
+def _endpoint(address: str, pools: Sequence[str]) -> dict[str, object]:
+    entry: dict[str, object] = {"endpoint": {"address": {"socket_address": _socket(address)}}}
+    if pools:
+        entry["metadata"] = {"filter_metadata": {DESTINATION_NAMESPACE: {POOL: sorted(pools)}}}
+    return entry
+
+
+def _socket(address: str) -> dict[str, object]:
+    host, _, port = address.rpartition(":")
+    return {"address": host.strip("[]"), "port_value": int(port)}
+
+
+class EndpointsFile:
+    """Keeps the file at `path` equal to the pods it is told of. It outlives the process on purpose."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: str | None = None
+
+    def write(self, pods: Sequence[Pod], pools: PoolNames | None = None) -> None:
+        """Makes the file that of `render`. Raises OSError where it cannot be written."""
+        text = render(pods, pools)
+        if text == self._written:
+            return
+        self._beside(text).replace(self._path)
+        self._written = text
+        log.info("endpoints written", extra={"path": str(self._path), "pods": len(pods)})
+
+    def keep_or_create(self) -> None:
+        """Makes an empty file where there is none: Envoy waits for it. One from before the start is kept until then.
+
+        Another process may write its pods there at any moment, and that must not be replaced.
+        """
+        if self._path.exists():
+            return
+        temporary = self._beside(render(()))
+        try:
+            # Unlike a rename, a link replaces nothing.
+            with suppress(FileExistsError):
+                self._path.hardlink_to(temporary)
+        finally:
+            temporary.unlink()
+
+    def _beside(self, text: str) -> Path:
+        """A complete file in the same folder: a rename is only atomic within one file system."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary

@@ -1,0 +1,1 @@
+"""Keeps the pools' pods and their signals current: discovery sources, scrapes, Envoy's endpoints file."""

@@ -1,0 +1,196 @@
+"""What fills the pools: where their pods are, what the pods report, and the file by which Envoy learns of them all."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from math import inf
+from typing import Protocol, Self
+
+from extproc.config import EndpointsConfig
+from extproc.discovery.union import PATIENCE
+from extproc.envoy.endpoints_file import EndpointsFile
+from extproc.fleet import sources as discovery
+from extproc.fleet.scrape import ScrapeObserver, Scraper
+from extproc.routing.pool import Pool
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+#: Seconds that the pods of some pools wait for the others' first answer: more than the sources of one pool wait.
+POOLS_PATIENCE = PATIENCE + 2.0
+#: Seconds between two writes of the file. Each waits for the disk and makes Envoy read it all; pods that come by the
+#: dozen are one change.
+WRITE_INTERVAL = 0.05
+
+
+class Observer(ScrapeObserver, Protocol):
+    """Who counts: `Metrics`."""
+
+    def pod_left(self, address: str) -> None:
+        """The pod is in no pool any more."""
+        ...
+
+
+class Feed:
+    """What fills one pool.
+
+    Raises:
+        DiscoveryError: a source of pods cannot work here.
+    """
+
+    def __init__(self, pool: Pool, endpoints: EndpointsConfig, observer: Observer, *, section: str) -> None:
+        self.pool = pool
+        self.pods: Sequence[Pod] = ()
+        dialect = endpoints.dialect()
+        self.discovery = discovery.build(endpoints, section=section)
+        self.scraper = Scraper(
+            pool.store,
+            lambda _pod: dialect,
+            interval=endpoints.scrape.interval,
+            timeout=endpoints.scrape.timeout,
+            scheme=endpoints.scrape.scheme,
+            observer=observer,
+        )
+
+
+class Feeds:
+    """The feeds of all pools. An async context manager: they run from entering to leaving.
+
+    The file is not written before every pool is known, or for so long that one is waited for no more: what an earlier
+    process wrote there is not replaced by half of it.
+
+    Args:
+        feeds: one a pool.
+        file: of Envoy's endpoints.
+        observer: is told of scrapes, and of pods that left.
+        patience: seconds.
+        leads: whether this process scrapes and writes the file. One of several does, the others hear of it.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        file: EndpointsFile,
+        observer: Observer,
+        *,
+        patience: float = POOLS_PATIENCE,
+        leads: bool = True,
+    ) -> None:
+        self._leads = leads
+        self._was_ready = False
+        self._feeds = feeds
+        self._file = file
+        self._observer = observer
+        self._patience = patience
+        self._any_pod = asyncio.Event()
+        #: Set once the pods are known.
+        self.known = asyncio.Event()
+        self._written_at = -inf
+        self._write_due: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._scrapers = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for feed in self._feeds:
+            await self._scrapers.enter_async_context(feed.scraper)
+            self._tasks.append(asyncio.create_task(feed.discovery.run(partial(self._publish, feed))))
+        self._tasks.append(asyncio.create_task(self._wait()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._write_due is not None:
+            self._write_due.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._scrapers.aclose()
+
+    def not_ready(self) -> str:
+        """Why requests should not come yet; empty when they may, from then on.
+
+        One that takes over the scraping from a process that died is needed just then.
+        """
+        reason = "" if self._was_ready else self._missing()
+        self._was_ready = not reason
+        return reason
+
+    def _missing(self) -> str:
+        if not self.known.is_set():
+            return "endpoints are not known yet"
+        known = [feed for feed in self._feeds if feed.discovery.first_sync.is_set()]
+        if self._leads and not all(feed.scraper.ready.is_set() for feed in known):
+            return "not every pod was asked for its metrics yet"
+        return ""
+
+    def lead(self) -> None:
+        """From now on this process scrapes, and writes the file."""
+        self._leads = True
+        for feed in self._feeds:
+            # An empty list counts as scraped.
+            if feed.pods or feed.discovery.first_sync.is_set():
+                feed.scraper.set_pods(feed.pods)
+        if self.known.is_set():
+            self._write()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                for feed in self._feeds:
+                    await feed.discovery.first_sync.wait()
+        except TimeoutError:
+            await self._any_pod.wait()
+            away = [feed.pool.name for feed in self._feeds if not feed.discovery.first_sync.is_set()]
+            if away:
+                log.warning("starting without pools that are not known yet", extra={"pools": away})
+        self.known.set()
+        self._write()
+
+    def _publish(self, feed: Feed, pods: Sequence[Pod]) -> None:
+        _, left = feed.pool.store.set_pods(pods, time.monotonic())
+        feed.pods = pods
+        if self._leads:
+            feed.scraper.set_pods(pods)
+        if pods:
+            self._any_pod.set()
+        if left:
+            here = {pod.address for one in self._feeds for pod in one.pods}
+            for pod in left:
+                if pod.address not in here:
+                    self._observer.pod_left(pod.address)
+        if self.known.is_set():
+            self._write()
+
+    def _write(self) -> None:
+        """Soon, and once for all that changes until then."""
+        if not self._leads or self._write_due is not None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = self._written_at + WRITE_INTERVAL - loop.time()
+        if wait <= 0:
+            self._write_now()
+        else:
+            self._write_due = loop.call_later(wait, self._write_now)
+
+    def _write_now(self) -> None:
+        self._write_due = None
+        self._written_at = asyncio.get_running_loop().time()
+        pods, pools = _union((feed.pool.name, feed.pods) for feed in self._feeds)
+        try:
+            self._file.write(pods, pools if len(self._feeds) > 1 else {})
+        except OSError:
+            # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
+            log.exception("endpoints file not written")
+
+
+def _union(pools: Iterable[tuple[str, Sequence[Pod]]]) -> tuple[list[Pod], Mapping[str, Sequence[str]]]:
+    """Every pod once, and by its address the names of its pools."""
+    pods: dict[str, Pod] = {}
+    names: dict[str, list[str]] = {}
+    for name, some in pools:
+        for pod in some:
+            pods.setdefault(pod.address, pod)
+            names.setdefault(pod.address, []).append(name)
+    return list(pods.values()), names

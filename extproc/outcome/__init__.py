@@ -1,0 +1,1 @@
+"""How requests ended: status, timings, token usage, and the pod that served."""

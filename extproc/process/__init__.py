@@ -1,0 +1,1 @@
+"""What a process of the gateway is: its log, signals, sockets and build."""

@@ -1,0 +1,228 @@
+"""A request that was sent to a pod, until it is known how it ended."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from extproc.outcome.outcome import Outcome
+from extproc.outcome.watch import AnswerWatch
+from extproc.parsers import Api, ParsedRequest
+from extproc.protocol.events import ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
+from extproc.protocol.headers import TRACEPARENT, Headers
+from extproc.routing.pool import Pool
+from extproc.telemetry.finished import Ended
+from scheduler.cycle import record_at
+from scheduler.types import Decision, Request, Undo
+
+if TYPE_CHECKING:
+    from extproc.request.pipeline import Pipeline
+    from scheduler.pool.store import Ticket
+
+log = logging.getLogger(__name__)
+
+#: Envoy's `%RESPONSE_CODE_DETAILS%` of an answer that the pod did not bring to its end.
+_BROKEN_OFF = "upstream_reset_after_response_started"
+
+
+class Flight:
+    """What is to be made true at the request's end, of what was noted at its pick. `end()` it, whatever happens.
+
+    Args:
+        pipeline: what all requests share.
+        pool: whose pods were chosen from.
+        request: as the pods see it.
+        decision: where it goes.
+        parsed: what its body said.
+        headers: its own.
+        subject: who asks, as the token says.
+        started: when its headers came, monotonic seconds.
+        now: monotonic seconds.
+    """
+
+    __slots__ = (
+        "_decision", "_ended", "_headers", "_pipeline", "_pool", "_prefill", "_request", "_started", "_streamed",
+        "_subject", "_ticket", "_watch", "decision_seconds", "key", "model",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pipeline: "Pipeline",
+        pool: Pool,
+        request: Request,
+        decision: Decision,
+        parsed: ParsedRequest | None,
+        headers: Headers,
+        subject: str,
+        started: float,
+        now: float,
+    ) -> None:
+        self._pipeline = pipeline
+        self._pool = pool
+        self._request: Request | None = request
+        self._decision = decision
+        self._headers = headers
+        self._subject = subject
+        self._started = started
+        self._streamed = parsed is not None and parsed.stream
+        self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
+        self._ticket = pool.store.acquire(decision.pod, decision.uncached_tokens, now)
+        #: What the prefill pod has to do for it, where there is one.
+        self._prefill: Ticket | None = None
+        if decision.prefill is not None:
+            self._prefill = pool.store.acquire(decision.prefill.pod, decision.prefill.uncached_tokens, now)
+        self._ended = 0.0
+        #: The name that the client gave, whatever the pods know the model by.
+        self.model = "" if parsed is None else parsed.model
+        self.key = pipeline.next_key()
+        self.decision_seconds = 0.0
+        # An answer may take minutes, and a prompt be megabytes.
+        request.prompt.drop_unseen()
+
+    def observe(self, event: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
+        """Takes in what is shown of the answer."""
+        if isinstance(event, ResponseTrailers):
+            self._watch.trailers(event, self._pipeline.clock())
+        elif isinstance(event, ResponseHeaders):
+            self._watch.headers(event)
+            if self._prefill is not None:
+                # The answer begins: the prompt is computed.
+                self._prefill.release(self._pipeline.clock())
+        else:
+            self._watch.body(event, self._pipeline.clock())
+
+    def end(self) -> None:
+        """The stream is over: releases what the request held. Call it once."""
+        now = self._pipeline.clock()
+        outcome = self._watch.outcome
+        if self._prefill is not None:
+            self._prefill.release(now)
+        # Where Envoy shows the headers of answers, and not their rest, its log tells more than they do.
+        if outcome.status is not None and not (outcome.ttft is None and self._pipeline.log_tells_more):
+            # Before the release: the count that goes is then that of the pod that served.
+            try:
+                self._learn(outcome)
+            finally:
+                self._ticket.release(now)
+            return
+        self._ticket.release(now)
+        self._ended = now
+        self._pipeline.ledger.expect(self.key, self._learn_late, now)
+
+    def _learn_late(self, outcome: Outcome) -> None:
+        try:
+            self._learn(self._watch.outcome if outcome.status is None else outcome)
+        except Exception:
+            # Whoever brings the outcome brings those of others as well.
+            log.exception("internal error")
+
+    def _learn(self, outcome: Outcome) -> None:
+        """How the request ended, from whatever source: what was noted at the pick is made true."""
+        pipeline, decision, request, store = self._pipeline, self._decision, self._request, self._pool.store
+        assert request is not None  # noqa: S101 - an end is learnt once
+        now = pipeline.clock()
+        status = outcome.status
+        picked = decision.pod.address
+        served = outcome.served or picked
+        for address in _failed_before(decision, served, outcome.attempts):
+            self._failed_at(address, now)
+        if status is not None and status >= 500:
+            # No pod computed it: none holds its prefix.
+            take_back(decision)
+        if served != picked:
+            self._moved(request, served, now, computed=status is None or status < 500)
+        if status is None:
+            pass
+        elif status >= 500 or outcome.details.startswith(_BROKEN_OFF):
+            self._failed_at(served, now)
+        else:
+            store.observe_success_of_request(served)
+            if status < 400:
+                # The first byte of an answer in one piece is its last token's: it says nothing of the first.
+                store.observe_outcome(
+                    served,
+                    # Nor is it this pod's doing where another one computed the prompt.
+                    ttft=outcome.ttft if self._streamed and self._prefill is None else None,
+                    uncached_tokens=_computed(outcome.usage, decision),
+                    tpot=outcome.tpot if self._streamed else None,
+                    now=now,
+                )
+        seconds = (self._ended or now) - self._started
+        gone = not store.has(served)
+        pipeline.metrics.ended(self.model, picked, outcome, seconds, streamed=self._streamed, gone=gone)
+        if pipeline.witnesses:
+            self._tell(request, outcome, seconds, now - (self._ended or now))
+        # The request looks things up in its exchange: with its prompt, it would wait for the garbage collector.
+        self._request = None
+
+    def _failed_at(self, address: str, now: float) -> None:
+        if self._pool.store.observe_failure_of_request(address, now):
+            log.warning("pod left alone: requests failed in a row", extra={"pod": address})
+
+    def _tell(self, request: Request, outcome: Outcome, seconds: float, since: float) -> None:
+        ended = Ended(
+            at=self._pipeline.wall_clock() - since,
+            seconds=seconds,
+            decision_seconds=self.decision_seconds,
+            model=self.model,
+            pool=self._pool.name,
+            request=request,
+            decision=self._decision,
+            outcome=outcome,
+            subject=self._subject,
+            traceparent=self._headers.get(TRACEPARENT),
+        )
+        for witness in self._pipeline.witnesses:
+            try:
+                witness.ended(ended)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong there, the request is to be counted
+                self._pipeline.failed_witness(witness, error)
+
+    def _moved(self, request: Request, address: str, now: float, *, computed: bool) -> None:
+        """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
+        if computed:
+            _undo(self._decision.undo)
+        snapshot = self._pool.store.snapshot(now)
+        row = snapshot.rows.get(address)
+        if row is not None:
+            pod = snapshot.pods[row]
+            self._ticket.move(pod)
+            if computed:
+                record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._pipeline.rng)
+
+
+def take_back(decision: Decision) -> None:
+    """Undoes what plugins noted of a pick that came to nothing."""
+    _undo(decision.undo)
+    if decision.prefill is not None:
+        _undo(decision.prefill.undo)
+
+
+def _undo(notes: tuple[Undo, ...]) -> None:
+    for undo in notes:
+        try:
+            undo()
+        except Exception:
+            # A plugin's mistake, which is not to cost the count of this request.
+            log.exception("what a plugin noted of a pick stays")
+
+
+def _failed_before(decision: Decision, served: str, attempts: int | None) -> list[str]:
+    """Pods at which Envoy tried in vain before `served` took the request.
+
+    It goes down the list, and leaves out, without a try, pods of which it does not know yet.
+    """
+    picked = decision.pod.address
+    if served == picked:
+        return []
+    if attempts is None:
+        return [picked]
+    before = [pod.address for pod in decision.pods]
+    if served in before:
+        del before[before.index(served) :]
+    return before[max(len(before) - attempts + 1, 0) :]
+
+
+def _computed(usage: TokenUsage, decision: Decision) -> int:
+    """Prompt tokens that the pod had to compute: as it counted them, else as was estimated at the pick."""
+    if usage.prompt is None or usage.cached is None:
+        return decision.uncached_tokens
+    return max(usage.prompt - usage.cached, 0)

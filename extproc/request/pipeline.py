@@ -1,0 +1,419 @@
+"""One request: authenticate → parse → schedule → mutation, and at its end the release of what it held.
+
+An `Exchange` lives as long as its ext_proc stream. It is handed events and gives replies; it does no I/O. The one
+thing it may have to wait for is a key set to check a token with: then `pending` is set, and whoever drives the exchange
+awaits it and calls `resume`.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+from extproc.auth.base import Identity, Pending, TokenChecker
+from extproc.errors import (
+    Refusal,
+    bad_request,
+    body_too_large,
+    forbidden,
+    model_not_found,
+    no_ready_pod,
+    saturated,
+    shown,
+)
+from extproc.outcome.ledger import Ledger
+from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.protocol.actions import HeadReady, RequestReady
+from extproc.protocol.events import Event, RequestHeaders, ResponseHeaders
+from extproc.protocol.headers import (
+    AUTHORIZATION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    DEBUG,
+    DESTINATION,
+    METHOD,
+    PATH,
+    PREFILLER,
+    REQUEST_ID,
+    Headers,
+)
+from extproc.protocol.replies import NO_MUTATION, Mutation, Reply, Tag
+from extproc.protocol.session import Session
+from extproc.request.flight import Flight, take_back
+from extproc.request.mutation import admission, destination, with_length
+from extproc.request.rewrite_answer import answer_names
+from extproc.request.rewrite_body import names_models, replace_model
+from extproc.routing.pool import Pool
+from extproc.routing.routes import Routes, in_order
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.finished import Witness
+from extproc.telemetry.metrics import Metrics
+from scheduler.cycle import schedule
+from scheduler.disaggregation import Disaggregation
+from scheduler.errors import NoReadyPod, Saturated
+from scheduler.types import Decision, Prompt, Request
+
+log = logging.getLogger(__name__)
+
+#: Methods whose body is read for a model's name.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_MAX_KEY = 2**64 - 1
+_JSON = re.compile(r"[/+]json\b")
+
+
+class Pipeline:
+    """What all requests of a gateway share. One thread only."""
+
+    def __init__(
+        self,
+        *,
+        pools: Mapping[str, Pool],
+        routes: Routes | None = None,
+        authenticator: TokenChecker | None,
+        metrics: Metrics,
+        decisions: DecisionLog,
+        ledger: Ledger,
+        witnesses: Sequence[Witness],
+        max_body: int,
+        forward_token: bool,
+        explain_to_clients: bool = False,
+        identity_headers: Mapping[str, str],
+        foreign: bool = False,
+        log_tells_more: bool = False,
+        disaggregation: Disaggregation | None = None,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self.pools = pools
+        #: None: every request goes to the first pool. A reload puts others here.
+        self.routes = routes
+        self.first_pool = next(iter(pools.values()))
+        self.authenticator = authenticator
+        self.metrics = metrics
+        self.decisions = decisions
+        self.max_body = max_body
+        #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
+        self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
+        self.explain_to_clients = explain_to_clients
+        #: Header name → claim: what model servers are told of who asks.
+        self.identity_headers = identity_headers
+        #: Whether another Envoy than ours asks, which has not taken out of requests what clients may not say.
+        self.foreign = foreign
+        #: Whether the access log tells what the headers of an answer, which are shown, do not.
+        self.log_tells_more = log_tells_more
+        #: None: each request is one pod's.
+        self.disaggregation = disaggregation
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.rng = rng
+        self.ledger = ledger
+        self.witnesses = witnesses
+        self._failed_witnesses: list[Witness] = []
+        # From a random start, so that entries of a process that was before this one are not taken for its own.
+        self._keys = self._first_key = rng.getrandbits(64)
+
+    def next_key(self) -> str:
+        """A key that no other request has: 16 characters."""
+        self._keys = (self._keys + 1) & _MAX_KEY
+        return f"{self._keys:016x}"
+
+    def issued(self, key: str) -> bool:
+        """Whether `key` came from here, and not from another process."""
+        try:
+            number = int(key, 16)
+        except ValueError:
+            return False
+        return (number - self._first_key - 1) & _MAX_KEY < (self._keys - self._first_key) & _MAX_KEY
+
+    def failed_witness(self, witness: Witness, error: Exception) -> None:
+        """Said once for each: a disk that is full stays so for a while."""
+        if witness not in self._failed_witnesses:
+            self._failed_witnesses.append(witness)
+            log.error("requests are not written down, or not all", exc_info=error)
+
+    def explain(self, path: str, body: bytes) -> dict[str, Any]:
+        """The decision that a request with this body would get now. Nothing is routed, counted or remembered.
+
+        Raises:
+            Refusal: it would be refused.
+        """
+        parsed = parse(path, body)
+        now = self.clock()
+        request = Request(model=parsed.model, prompt=parsed.prompt)
+        pool, request, decision = _routed(self, request, now, record=False)
+        log_of_one = DecisionLog(1)
+        log_of_one.add(self.wall_clock(), request, decision, model=parsed.model, pool=pool.name)
+        return next(log_of_one.rows(1))
+
+    def open(self) -> "Exchange":
+        """An exchange for a new stream. `close()` it, whatever happens."""
+        return Exchange(self)
+
+
+class Exchange:
+    """One ext_proc stream's way through the pipeline."""
+
+    __slots__ = (
+        "_closed", "_flight", "_head", "_identity", "_pipeline", "_rewrite_answer", "_session",
+        "_started", "pending",
+    )  # fmt: skip
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._session = Session(max_body=pipeline.max_body)
+        self._started = pipeline.clock()
+        self._head: RequestHeaders | None = None
+        self._identity: Identity | None = None
+        #: None until the request was sent on.
+        self._flight: Flight | None = None
+        self._closed = False
+        #: Whether its answer is to name the model as the client did, and would not.
+        self._rewrite_answer = False
+        #: Await this and call `resume()` before the next event is handed in.
+        self.pending: Pending | None = None
+        pipeline.metrics.opened()
+
+    def handle(self, event: Event) -> list[Reply]:
+        """What is to be answered to `event`, in order.
+
+        Raises:
+            RemoteProtocolError: the event is illegal now; end the stream.
+        """
+        try:
+            action = self._session.receive(event)
+            if isinstance(action, HeadReady):
+                self._head = action.head
+                self._authenticate(action.head, final=False)
+            elif isinstance(action, RequestReady):
+                self._decide(action)
+            elif action is not None and self._flight is not None:
+                # Otherwise Envoy answers by itself, before there was a pick.
+                self._flight.observe(action)
+                if self._rewrite_answer and isinstance(action, ResponseHeaders):
+                    self._name_as_asked(action.headers, self._flight.model)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        return self._session.replies_to_send()
+
+    def resume(self) -> list[Reply]:
+        """Goes on after `pending` was awaited."""
+        self.pending = None
+        assert self._head is not None  # noqa: S101 - nothing is pending before the headers
+        try:
+            self._authenticate(self._head, final=True)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        return self._session.replies_to_send()
+
+    def close(self) -> None:
+        """The stream is over: releases what the request held. Further calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pipeline.metrics.closed()
+        if self._flight is not None:
+            self._flight.end()
+
+    def _authenticate(self, head: RequestHeaders, *, final: bool) -> None:
+        authenticator = self._pipeline.authenticator
+        if authenticator is not None:
+            headers = head.headers
+            verdict = authenticator.check(
+                headers.raw(AUTHORIZATION), headers.count(AUTHORIZATION), now=self._pipeline.wall_clock(), final=final
+            )
+            if isinstance(verdict, Pending):
+                self.pending = verdict
+                return
+            self._identity = verdict
+            self._pipeline.metrics.authenticated("ok")
+        ready = self._session.proceed(self._admission())
+        if ready is not None:
+            self._decide(ready)
+
+    def _decide(self, ready: RequestReady) -> None:
+        pipeline = self._pipeline
+        now = pipeline.clock()
+        headers = ready.head.headers
+        parsed = self._parse(ready, headers)
+        request = Request(
+            id=headers.get(REQUEST_ID),
+            model=parsed.model if parsed is not None else "",
+            prompt=parsed.prompt if parsed is not None else Prompt(),
+            subset=None if ready.subset is None else frozenset(ready.subset),
+            lookup=self._lookup,
+        )
+        identity = self._identity
+        if identity is not None and not identity.may_use(request.model):
+            what = f"the model {shown(request.model)!r}" if request.model else "requests that name no model"
+            raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
+        restricted = identity is not None and identity.models is not None
+        if restricted and parsed is not None and names_models(ready.body or b"{}"):
+            raise bad_request("The request body names `model` twice.", code="invalid_value", param="model")
+        asked = request.model
+        pool, request, decision = _routed(pipeline, request, now)
+        body = None
+        if request.model != asked:
+            body = _renamed(ready, request, decision)
+            route = None if pipeline.routes is None else pipeline.routes.find(asked)
+            self._rewrite_answer = route is not None and route.rewrite_answers
+        subject = identity.subject if identity is not None else ""
+        flight = Flight(pipeline, pool, request, decision, parsed, headers, subject, self._started, now)
+        self._flight = flight
+        mutation = self._mutation(pool, decision)
+        if body is not None and headers.raw(CONTENT_LENGTH) is not None:
+            mutation = with_length(mutation, len(body))
+        self._session.route(mutation, body, Tag(flight.key, self._explanation(pool, decision)))
+        flight.decision_seconds = pipeline.clock() - now
+        pipeline.metrics.decided(flight.decision_seconds, decision.prefix_match)
+        pipeline.decisions.add(pipeline.wall_clock(), request, decision, model=asked, pool=pool.name)
+        if log.isEnabledFor(logging.DEBUG):
+            extra = {"request_id": request.id, "model": asked, "pool": pool.name, "pods": destination(decision.pods)}
+            log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
+
+    def _admission(self) -> Mutation:
+        """What can be said before the decision: all that follows from the headers alone.
+
+        Envoy may never ask again: it does not for a body that is nothing but trailers.
+        """
+        identity, pipeline = self._identity, self._pipeline
+        told = self._told()
+        removed = self._removed(told)
+        if pipeline.foreign and self._head is not None and self._head.headers.raw(DESTINATION) is not None:
+            removed = (*removed, DESTINATION)
+        # Where not everybody may go everywhere, where to is to be known before anybody is let in.
+        admitted = identity is not None and identity.models is None and pipeline.routes is None
+        return admission(told, removed, admitted) if told or removed or admitted else NO_MUTATION
+
+    def _name_as_asked(self, headers: Headers, model: str) -> None:
+        names = answer_names(model, headers.get(CONTENT_TYPE), headers.get(CONTENT_ENCODING))
+        if names is not None:
+            self._session.rewrite_answer(names)
+
+    def _mutation(self, pool: Pool, decision: Decision) -> Mutation:
+        told: tuple[tuple[str, str], ...] = ()
+        removed: tuple[str, ...] = ()
+        if not self._session.head_answered:
+            told = self._told()
+            removed = self._removed(told)
+        if decision.prefill is not None:
+            told = (*told, (PREFILLER, decision.prefill.pod.address))
+            removed = tuple([one for one in removed if one != PREFILLER])
+        # Without routes there is one pool, and Envoy need not know its name.
+        name = "" if self._pipeline.routes is None else pool.name
+        return Mutation(told, removed, destination(decision.pods), name)
+
+    def _explanation(self, pool: Pool, decision: Decision) -> str:
+        """The decision in words, for a client that asks and may."""
+        if not self._pipeline.explain_to_clients or self._head is None or self._head.headers.get(DEBUG) != "true":
+            return ""
+        words = {"pool": pool.name, "prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}
+        return msgspec.json.encode(words).decode()
+
+    def _told(self) -> tuple[tuple[str, str], ...]:
+        """Identity headers. A claim that is no plain text is left out: it could end a header, or mean another one."""
+        identity, names = self._identity, self._pipeline.identity_headers
+        if identity is None or not names:
+            return ()
+        claims = identity.claims
+        told = [(name, claims.get(claim)) for name, claim in names.items()]
+        return tuple(
+            [(name, text) for name, text in told if isinstance(text, str) and text.isascii() and text.isprintable()]
+        )
+
+    def _removed(self, told: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+        """Headers that go no further; `told` are set, and may not be among them."""
+        pipeline = self._pipeline
+        if not pipeline.foreign or self._head is None:
+            return pipeline.removed_headers
+        set_here = dict(told)
+        found = self._head.headers.control(pipeline.identity_headers)
+        return pipeline.removed_headers + tuple([name for name in found if name not in set_here])
+
+    def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
+        """What the body says, or None where it says nothing of a model."""
+        body = ready.body
+        if not body or headers.get(METHOD) not in _WITH_BODY:
+            return None
+        path = headers.get(PATH)
+        if not is_model_api(path) and not _is_json(headers.get(CONTENT_TYPE)):
+            # A form, an upload: the engine's own business, routed by load.
+            return None
+        try:
+            return parse(path, body)
+        except Refusal:
+            if ready.complete:
+                raise
+            raise body_too_large(len(body)) from None
+
+    def _lookup(self, kind: str, name: str, /) -> str | None:
+        if kind == "header" and self._head is not None:
+            value = self._head.headers.raw(name)
+            return None if value is None else value.decode("latin-1")
+        if kind == "cookie" and self._head is not None:
+            return self._head.headers.cookie(name)
+        if kind == "claim" and self._identity is not None:
+            claim = self._identity.claims.get(name)
+            return claim if isinstance(claim, str) else None
+        return None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._session.reject(refusal)
+        metrics = self._pipeline.metrics
+        if self._identity is None and self._pipeline.authenticator is not None:
+            metrics.authenticated(refusal.detail)  # nothing else is refused before it is known who asks
+        reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
+        metrics.refused(refusal.status, reason)
+        if log.isEnabledFor(logging.INFO):
+            request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
+            extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
+            log.info("refused", extra={**extra, "detail": refusal.detail})
+
+
+def _routed(pipeline: Pipeline, request: Request, now: float, *, record: bool = True) -> tuple[Pool, Request, Decision]:
+    """The pool, the request under the name that the pool knows its model by, and where it goes."""
+    routes = pipeline.routes
+    try:
+        if routes is None:
+            pool = pipeline.first_pool
+            return pool, request, _scheduled(pipeline, pool, request, now, record=record)
+        route = routes.find(request.model)
+        if route is None:
+            raise model_not_found(request.model)
+        nobody: NoReadyPod | None = None
+        for target in in_order(route, pipeline.rng):
+            pool = pipeline.pools[target.pool]
+            other = target.model and target.model != request.model
+            renamed = msgspec.structs.replace(request, model=target.model) if other else request
+            try:
+                return pool, renamed, _scheduled(pipeline, pool, renamed, now, record=record)
+            except NoReadyPod as error:
+                nobody = error
+        raise no_ready_pod(str(nobody)) from nobody
+    except NoReadyPod as error:
+        raise no_ready_pod(str(error)) from error
+    except Saturated as error:
+        raise saturated(str(error)) from error
+
+
+def _scheduled(pipeline: Pipeline, pool: Pool, request: Request, now: float, *, record: bool) -> Decision:
+    decide = schedule if pipeline.disaggregation is None else pipeline.disaggregation.schedule
+    return decide(pool.profile, request, pool.store.snapshot(now), now=now, rng=pipeline.rng, record=record)
+
+
+def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:
+    """The body with the request's name of the model."""
+    assert ready.body is not None  # noqa: S101 - the model was read out of it
+    try:
+        return replace_model(ready.body, request.model)
+    except Refusal:
+        take_back(decision)
+        raise
+
+
+def _is_json(content_type: str) -> bool:
+    return not content_type or _JSON.search(content_type) is not None

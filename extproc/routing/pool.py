@@ -1,0 +1,20 @@
+"""A pool, as it is seen by who decides. What fills it (discovery, scrapes) is elsewhere: `extproc.fleet.feeds`."""
+
+from typing import TYPE_CHECKING
+
+from scheduler.pool.store import PodStore
+
+if TYPE_CHECKING:
+    from scheduler.profile import Profile
+
+
+class Pool:
+    """Pods that are interchangeable, and the plugins that choose between them."""
+
+    __slots__ = ("name", "profile", "store")
+
+    def __init__(self, name: str, store: PodStore, profile: "Profile") -> None:
+        self.name = name
+        self.store = store
+        #: With a memory of its own: what one pool's pods hold says nothing of another's. A reload puts another here.
+        self.profile = profile

@@ -1,0 +1,1 @@
+"""Our HTTP/2 server for gRPC: a connection without I/O, and the asyncio server around it."""

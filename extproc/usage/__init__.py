@@ -1,5 +1,0 @@
-"""Token usage, read out of answers as they pass: for gateways that send their response phases to us."""
-
-from extproc.usage.reader import UsageReader
-
-__all__ = ["UsageReader"]
