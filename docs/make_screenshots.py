@@ -25,7 +25,7 @@ from support.chromium import chromium
 from extproc.admin.top import run as top
 from extproc.admin.top import show
 from extproc.config import GatewayConfig
-from extproc.config.endpoints import StaticEndpoint
+from extproc.config.sections.endpoints import StaticEndpoint
 from extproc.demo.stack import Stack
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 

@@ -19,7 +19,7 @@ from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
 from extproc.config import EndpointsConfig, GatewayConfig, Loaded
 from extproc.config.reload import Watcher
-from extproc.config.routing import DEFAULT_POOL
+from extproc.config.sections.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
 from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.errors import GatewayError, no_ready_pod
@@ -194,7 +194,7 @@ class Gateway:
 
     def _build_profile(self, config: GatewayConfig, before: Profile | None = None, *, warn: bool) -> Profile:
         profile, warnings = build(
-            config.scheduler_config(),
+            config.scheduler.config(),
             installed_registry(),
             observe=self._metrics.plugin,
             on_fault=self._plugin_fault,
@@ -250,7 +250,7 @@ class Gateway:
             identity_headers=config.identity_headers(),
             foreign=not config.transport.lean,
             log_tells_more=config.rewrites_answers(),
-            disaggregation=config.roles(),
+            disaggregation=config.disaggregation.roles(),
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.Random(),  # noqa: S311 - ties between pods are no secret

@@ -1,8 +1,10 @@
 """The configuration: from a ConfigMap to frozen values, with every mistake in one clear report."""
 
-from extproc.config.endpoints import EndpointsConfig
 from extproc.config.loader import Loaded, load, loads
-from extproc.config.model import AuthConfig, GatewayConfig, TransportConfig
+from extproc.config.model import GatewayConfig
+from extproc.config.sections.authentication import AuthConfig
+from extproc.config.sections.endpoints import EndpointsConfig
+from extproc.config.sections.transport import TransportConfig
 from extproc.config.show import dump, json_schema
 from extproc.errors import ConfigError
 

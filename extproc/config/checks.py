@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from extproc.config import route_checks
-from extproc.config.authentication import is_exposed
 from extproc.config.decode import Decoded, known_keys
-from extproc.config.discovery import KubernetesEndpoints
-from extproc.config.endpoints import EndpointsConfig, EngineConfig
-from extproc.config.model import AuthConfig, GatewayConfig, IssuerConfig, TransportConfig
+from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, nearest
-from extproc.config.routing import DEFAULT_POOL
+from extproc.config.sections.authentication import AuthConfig, IssuerConfig, is_exposed
+from extproc.config.sections.discovery import KubernetesEndpoints
+from extproc.config.sections.endpoints import EndpointsConfig, EngineConfig
+from extproc.config.sections.routing import DEFAULT_POOL
+from extproc.config.sections.transport import TransportConfig
 from extproc.config.units import is_ip, shorten, split_port
 from scheduler.config import SchedulerConfig
 from scheduler.errors import PluginConfigError
@@ -35,7 +36,7 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
     A value that is missing because it was wrong is no mistake of its own, hence the questions to `decoded.sound`.
     """
     config = decoded.config
-    for error in validate(config.scheduler_config()):
+    for error in validate(config.scheduler.config()):
         yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
     if config.auth is not None:
         yield from _auth(config.auth, decoded)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from extproc.config.decode import Decoded
 from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, nearest
-from extproc.config.routing import DEFAULT_POOL, RouteConfig
+from extproc.config.sections.routing import DEFAULT_POOL, RouteConfig
 from extproc.config.units import shorten
 
 

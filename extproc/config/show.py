@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 
 from extproc.config.document import resolve
-from extproc.config.endpoints import EndpointsConfig
 from extproc.config.model import GatewayConfig
+from extproc.config.sections.endpoints import EndpointsConfig
 
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
@@ -50,7 +50,7 @@ def _scheduler(config: GatewayConfig) -> dict[str, Any]:
 
     registry = installed_registry()
     canonical = registry.canonical
-    wanted = config.scheduler_config()
+    wanted = config.scheduler.config()
     off = {canonical(name) for name in wanted.filters_disabled}
     filters = wanted.filters_enabled
     if filters is None:

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from extproc.config.model import GatewayConfig, TransportConfig
+from extproc.config.model import GatewayConfig
+from extproc.config.sections.transport import TransportConfig
 from extproc.config.units import is_loopback
 
 _UNIX = "unix:"

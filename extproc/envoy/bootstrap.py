@@ -73,7 +73,7 @@ def render(config: GatewayConfig) -> str:
     identity = tuple(config.identity_headers())
     # A body with another name of the model has another length.
     rewriting = (CONTENT_LENGTH,) if config.routes else ()
-    prefiller = (PREFILLER,) if config.roles() is not None else ()
+    prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
     ours = (DESTINATION, AUTHORIZATION, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from extproc.config import EndpointsConfig
-from extproc.config.discovery import KubernetesEndpoints
+from extproc.config.sections.discovery import KubernetesEndpoints
 from extproc.discovery.base import Discovery
 from extproc.discovery.dns.answer import Target
 from extproc.discovery.dns.discovery import DnsDiscovery

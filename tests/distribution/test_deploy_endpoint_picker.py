@@ -9,7 +9,7 @@ import yaml
 
 import extproc
 from extproc.config import GatewayConfig, load
-from extproc.config.discovery import KubernetesEndpoints
+from extproc.config.sections.discovery import KubernetesEndpoints
 from extproc.main import app
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes" / "endpoint-picker"

@@ -18,7 +18,7 @@ from support.gateway import CHAT, MODEL, PATIENCE, Answer, Gateway, configuratio
 from support.tokens import AUTH, Signer
 
 from extproc.config import dump
-from extproc.config.routing import TargetConfig
+from extproc.config.sections.routing import TargetConfig
 from extproc.demo.stack import Stack
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 

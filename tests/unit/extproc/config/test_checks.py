@@ -224,7 +224,7 @@ def test_plugins_are_judged_by_who_knows_them() -> None:
 
 def test_the_schedulers_own_plugins() -> None:
     config = GatewayConfig.model_validate({"scheduler": {"plugins": {"Filter": {"enabled": ["least-requests"]}}}})
-    (error,) = checks.validate_plugins(config.scheduler_config())
+    (error,) = checks.validate_plugins(config.scheduler.config())
     assert error.path == ("plugins", "Filter", "enabled", 0)
     assert error.hint == "least-request"
     assert checks.validate_plugins(SchedulerConfig()) == []

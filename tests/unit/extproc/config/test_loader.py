@@ -41,7 +41,7 @@ def refused(text: str) -> str:
 def test_the_first_example_of_the_page() -> None:
     loaded = load(str(DATA / "page-scheduler.yaml"), {})
     assert loaded.source == str(DATA / "page-scheduler.yaml")
-    assert loaded.config.scheduler_config() == PAGE
+    assert loaded.config.scheduler.config() == PAGE
     assert loaded.config.auth_policy() is None
     repeated = [warning for warning in loaded.warnings if "repeated with the same value" in warning]
     assert [warning.removeprefix(loaded.source).partition(" this")[0] for warning in repeated] == [
@@ -54,7 +54,7 @@ def test_the_first_example_of_the_page() -> None:
 
 def test_the_second_example_of_the_page() -> None:
     config = load(str(DATA / "page-auth.yaml"), {}).config
-    assert config.scheduler_config() == PAGE
+    assert config.scheduler.config() == PAGE
     policy = config.auth_policy()
     assert policy is not None
     (issuer,) = policy.issuers
@@ -108,7 +108,7 @@ def test_positions_in_a_manifest_are_those_of_the_file(name: str, tmp_path: Path
 
 def test_a_bare_scheduler_section() -> None:
     text = "plugins:\n  Filter:\n    enabled: []\npluginConfig: []\n"
-    assert loads(text, "f").config.scheduler_config().filters_enabled == ()
+    assert loads(text, "f").config.scheduler.config().filters_enabled == ()
     # Paths are those that the user sees.
     assert (
         refused("plugins: {Filter: {enable: []}}")
@@ -227,7 +227,7 @@ def test_from_a_volume_a_file_and_the_variable(tmp_path: Path) -> None:
         load(str(tmp_path / "file.yaml"), {VARIABLE: "/nonexistent"}),
         load(None, {VARIABLE: str(volume / "schedulerConfiguration")}),
     ]
-    assert {loaded.config.scheduler_config().filters_enabled for loaded in loadeds} == {()}
+    assert {loaded.config.scheduler.config().filters_enabled for loaded in loadeds} == {()}
 
 
 NAMES = [*known_keys(()), *known_keys(("auth",)), "pluginConfig", "plugins", "Filter", "Score", "enabled", "disabled", "name", "args", "kind", "data", "apiVersion", "gatewayConfiguration", "x", "[key]", ""]  # fmt: skip
@@ -253,7 +253,7 @@ def loads_or_refuses(text: str) -> None:
     else:
         assert isinstance(loaded.config, GatewayConfig)
         loaded.config.auth_policy()
-        loaded.config.scheduler_config()
+        loaded.config.scheduler.config()
         loaded.config.endpoints.dialect()
 
 

@@ -85,7 +85,7 @@ def test_an_empty_section_is_an_absent_one(key: str) -> None:
 
 
 def test_the_scheduler_section() -> None:
-    assert config().scheduler_config() == SchedulerConfig()
+    assert config().scheduler.config() == SchedulerConfig()
     scheduler = {
         "pluginConfig": [{"name": "a", "args": {"x": [1, {"y": None}]}}, {"name": "b"}, {"name": "c", "args": None}],
         "plugins": {
@@ -93,7 +93,7 @@ def test_the_scheduler_section() -> None:
             "Score": {"enabled": [{"name": "s"}, {"name": "t", "weight": 2}], "disabled": ["u"]},
         },
     }
-    assert config(scheduler=scheduler).scheduler_config() == SchedulerConfig(
+    assert config(scheduler=scheduler).scheduler.config() == SchedulerConfig(
         plugin_config=(PluginConfig("a", {"x": [1, {"y": None}]}), PluginConfig("b"), PluginConfig("c")),
         filters_enabled=("f", "g"),
         filters_disabled=("h",),
@@ -103,7 +103,7 @@ def test_the_scheduler_section() -> None:
 
 
 def test_enabled_absent_is_not_enabled_empty() -> None:
-    empty = config(scheduler={"plugins": {"Filter": {"enabled": []}, "Score": {"enabled": []}}}).scheduler_config()
+    empty = config(scheduler={"plugins": {"Filter": {"enabled": []}, "Score": {"enabled": []}}}).scheduler.config()
     assert (empty.filters_enabled, empty.scores_enabled) == ((), ())
     for kind in ("Filter", "Score"):
         with pytest.raises(ValidationError, match="leave the key out for the defaults"):
@@ -216,7 +216,7 @@ def test_the_lean_server_is_for_unix_sockets(transport: dict[str, str], lean: bo
 
 
 def test_roles_of_pods() -> None:
-    assert config().roles() is None
-    assert config(disaggregation={"label": "x"}).roles() is None
-    assert config(disaggregation={"thresholdTokens": 0}).roles() is not None
+    assert config().disaggregation.roles() is None
+    assert config(disaggregation={"label": "x"}).disaggregation.roles() is None
+    assert config(disaggregation={"thresholdTokens": 0}).disaggregation.roles() is not None
     assert config().disaggregation.label == "llm-d.ai/role"

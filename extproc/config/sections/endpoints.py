@@ -7,8 +7,8 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from extproc.config import fields
-from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
 from extproc.config.fields import DAY, HOUR, AsTuple, Seconds, Section, Text
+from extproc.config.sections.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
 from scheduler.pool.dialects import DIALECTS, Dialect, custom
 
 #: How many scrapes in a row may be lost before what is known of a pod no longer counts …

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from extproc.config import fields
-from extproc.config.endpoints import EndpointsConfig
 from extproc.config.fields import AsTuple, Section, Text, Texts
+from extproc.config.sections.endpoints import EndpointsConfig
 from extproc.config.units import describe
 from extproc.routing.routes import Route, Rule, Target
 

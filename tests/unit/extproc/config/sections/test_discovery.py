@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from extproc.config.decode import decode
-from extproc.config.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
+from extproc.config.sections.discovery import DnsEndpoint, FileEndpoints, KubernetesEndpoints
 from extproc.discovery.dns import discovery as dns
 
 

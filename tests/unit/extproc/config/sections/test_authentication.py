@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth.base import ALGORITHMS
-from extproc.config import authentication
+from extproc.config.sections import authentication
 from extproc.protocol import headers
 
 

@@ -1,0 +1,73 @@
+"""How Envoy reaches the sidecar's processes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from extproc.config import fields
+from extproc.config.fields import HOUR, Seconds, Section
+
+#: Processes that decide. What one picks all others write down, so that many more would do nothing else.
+MAX_WORKERS = 8
+
+
+class TlsConfig(Section):
+    """What the ext_proc server proves, and what it asks of gateways."""
+
+    self_signed: bool = Field(
+        default=False,
+        description="Whether a certificate is made at the start. Gateways cannot verify it: they have to skip that.",
+    )
+    cert_file: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate and what leads to its root. Read again when it changes.",
+    )
+    key_file: fields.FilePath | None = Field(
+        default=None, description="PEM file of the certificate's key, without passphrase. Read again when it changes."
+    )
+    client_ca_file: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of authorities: only gateways with a certificate of one of these are served."
+        " Left out: every gateway.",
+    )
+
+
+class TransportConfig(Section):
+    """How Envoy reaches the sidecar."""
+
+    address: fields.TransportAddress = Field(
+        default="unix:///var/run/infer-gateway/extproc.sock", description="unix:///absolute/path, or host:port."
+    )
+    mode: Literal["auto", "sidecar", "grpcio"] = Field(
+        default="auto",
+        description="Server in use. sidecar: lean, for one Envoy on a Unix socket. grpcio: for any gateway."
+        " auto: sidecar on a Unix socket, else grpcio.",
+    )
+    tls: TlsConfig | None = Field(default=None, description="TLS, for an address of host:port. Left out: plain text.")
+    drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
+        default=30.0, description="How long requests in flight may go on after SIGTERM."
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="Processes that decide, each on a socket of its own beside `address`. They share what they know."
+        " More than one is for more decisions than one core makes.",
+    )
+    standby: bool = Field(
+        default=False,
+        description="Whether one process more stands by: Envoy turns to it at once when the others are gone.",
+    )
+    max_concurrent_streams: int = Field(
+        default=100_000, ge=1, le=2**31 - 1, description="Most ext_proc streams (requests) on one connection."
+    )
+
+    @property
+    def alone(self) -> bool:
+        """Whether one process is all there is."""
+        return self.workers == 1 and not self.standby
+
+    @property
+    def lean(self) -> bool:
+        """Whether the sidecar's own server is used."""
+        return self.mode == "sidecar" or (self.mode == "auto" and self.address.startswith("unix:"))
