@@ -33,6 +33,7 @@ from extproc.process.signals import on_termination
 from extproc.protocol.events import LogEntry
 from extproc.request.pipeline import Pipeline
 from extproc.routing.pool import Pool
+from extproc.sharing.share import Shared
 from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Witness
@@ -40,7 +41,6 @@ from extproc.telemetry.metrics import Metrics
 from extproc.transport import Transport
 from extproc.workers.control import Line
 from extproc.workers.place import Place
-from extproc.workers.share import Shared
 from scheduler.builder import build
 from scheduler.pool.store import PodStore
 from scheduler.profile import Profile

@@ -129,7 +129,7 @@ def test_the_request_path_is_compiled_unless_it_is_asked_not_to_be() -> None:
 def test_the_wheel_is_built_once_with_what_it_is_made_of() -> None:
     build, final = STAGES
     assert build.count("pip wheel") == 1
-    assert "ARG EXTRAS=speed,otel\n" in build
+    assert "ARG EXTRAS=speed,otel,redis\n" in build
     assert "[${EXTRAS}]" in build
     assert "pip" not in final
     copied = set(re.findall(r"^COPY (.+) \S+$", build, flags=re.MULTILINE))

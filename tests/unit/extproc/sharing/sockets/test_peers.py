@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from extproc.workers import peers as module
-from extproc.workers.peers import Incoming, Peers
-from extproc.workers.replica import Replica
+from extproc.sharing.replica import Replica
+from extproc.sharing.sockets import peers as module
+from extproc.sharing.sockets.peers import Incoming, Peers
 from scheduler.pool.shared import Event, SharedStore
 from scheduler.types import Pod
 

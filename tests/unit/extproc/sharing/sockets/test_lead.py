@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from extproc.workers import lead as module
-from extproc.workers.lead import Lead
+from extproc.sharing.sockets import lead as module
+from extproc.sharing.sockets.lead import Lead
 
 PATIENCE = 20.0
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from extproc.config import GatewayConfig
+from extproc.sharing.entries import Entries
+from extproc.sharing.replica import Replica
+from extproc.sharing.sockets.lead import Lead
+from extproc.sharing.sockets.peers import Peers
 from extproc.workers.control import Instruction
-from extproc.workers.entries import Entries
-from extproc.workers.lead import Lead
-from extproc.workers.peers import Peers
 from extproc.workers.place import STANDBY, Place, places
-from extproc.workers.replica import Replica
 from scheduler.pool.shared import SharedStore
 from scheduler.profile import Profile
 from scheduler.types import Pod

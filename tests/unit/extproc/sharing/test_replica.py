@@ -7,8 +7,8 @@ from random import Random
 import msgspec
 import pytest
 
-from extproc.workers import replica
-from extproc.workers.replica import NOTED, UNDONE, OtherProcess, Replica
+from extproc.sharing import replica
+from extproc.sharing.replica import NOTED, UNDONE, OtherProcess, Replica
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule

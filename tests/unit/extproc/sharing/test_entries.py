@@ -1,7 +1,7 @@
 import msgspec
 
 from extproc.protocol.events import LogEntry, TokenUsage
-from extproc.workers.entries import Entries
+from extproc.sharing.entries import Entries
 from scheduler.pool.shared import Event
 
 ENTRY = LogEntry("00ff", 200, "10.0.0.1:8000", 1, "via_upstream", TokenUsage(prompt=3), {"x": "1"})

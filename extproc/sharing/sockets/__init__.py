@@ -1,0 +1,1 @@
+"""The carrier between processes of one gateway: Unix sockets."""
