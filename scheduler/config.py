@@ -5,7 +5,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+#: Most pods in a decision: the best, and four to retry at. More retries would outlive any client's patience.
+MAX_PODS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)

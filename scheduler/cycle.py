@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scheduler.config import MAX_PODS
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.framework import MAX_SCORE, MIN_SCORE, Cycle
 from scheduler.profile import FAULTY, PREPARE, SCORE, BadAnswer, Member, Profile
@@ -12,8 +13,6 @@ from scheduler.types import BoolArray, Decision, FloatArray, Pod, Request, Snaps
 if TYPE_CHECKING:
     from random import Random
 
-#: Pods in a decision: the best, and four that Envoy may try after it. More retries would outlive any client's patience.
-MAX_PODS = 5
 #: Share of the pods below which nobody rests: Envoy's panic threshold is the same.
 MIN_AWAKE = 0.5
 #: Totals that differ by less are a tie; far above rounding noise and far below what any scorer means by a difference.
@@ -29,7 +28,14 @@ _ROUND, _WHOLE = 1.5 * 2.0**52, 2.0**51
 
 
 def schedule(
-    profile: Profile, request: Request, snapshot: Snapshot, *, now: float, rng: "Random", record: bool = True
+    profile: Profile,
+    request: Request,
+    snapshot: Snapshot,
+    *,
+    now: float,
+    rng: "Random",
+    record: bool = True,
+    most: int = MAX_PODS,
 ) -> Decision:
     """Picks a pod for `request`, with up to four fallbacks.
 
@@ -42,6 +48,7 @@ def schedule(
         now: monotonic seconds.
         rng: for ties and for plugins that roll dice.
         record: False decides without telling the plugins of the pick: nothing is to be undone then.
+        most: pods in the decision, fallbacks included: 1 to `MAX_PODS`.
 
     Raises:
         NoReadyPod: there is no pod, or none that the gateway's subset allows.
@@ -70,7 +77,7 @@ def schedule(
         tokens = round(tokens * (1.0 - share * cycle.prefix_span))
     undo = _record(profile, request, pods.pods[best], cycle) if record else ()
     return Decision(
-        pods=tuple([pods.pods[row] for row in rows]),
+        pods=tuple([pods.pods[row] for row in rows[:most]]),
         candidates=pods,
         total=total,
         scores=scores,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from scheduler.config import MAX_PODS
 from scheduler.cycle import schedule
 from scheduler.errors import SchedulingError
 from scheduler.profile import Profile
@@ -30,7 +31,15 @@ class Disaggregation:
         self._threshold = threshold
 
     def schedule(
-        self, profile: Profile, request: Request, snapshot: Snapshot, *, now: float, rng: "Random", record: bool = True
+        self,
+        profile: Profile,
+        request: Request,
+        snapshot: Snapshot,
+        *,
+        now: float,
+        rng: "Random",
+        record: bool = True,
+        most: int = MAX_PODS,
     ) -> Decision:
         """As `scheduler.cycle.schedule`: a decode pod with its fallbacks, and a prefill pod if that is worth it.
 
@@ -45,11 +54,11 @@ class Disaggregation:
             snapshot, whole = snapshot.select(decoders), snapshot
         else:
             whole = snapshot
-        decision = schedule(profile, request, snapshot, now=now, rng=rng, record=record)
+        decision = schedule(profile, request, snapshot, now=now, rng=rng, record=record, most=most)
         if prefillers is None or decision.uncached_tokens <= self._threshold:
             return decision
         try:
-            found = schedule(profile, request, whole.select(prefillers), now=now, rng=rng, record=record)
+            found = schedule(profile, request, whole.select(prefillers), now=now, rng=rng, record=record, most=1)
         except SchedulingError:
             return decision
         return msgspec.structs.replace(

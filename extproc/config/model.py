@@ -56,6 +56,12 @@ class GatewayConfig(Section):
             return self.pools
         return {DEFAULT_POOL: self.endpoints, **self.pools}
 
+    def most_pods(self) -> int:
+        """Most addresses in an answer, 1 to `MAX_PODS`."""
+        if self.transport.max_endpoints is not None:
+            return self.transport.max_endpoints
+        return 1 + self.envoy.retries if self.transport.own_envoy else 1
+
     def rewrites_answers(self) -> bool:
         """Whether Envoy is to ask what to do with answers."""
         return any(route.rewrite_answers for route in self.routes)

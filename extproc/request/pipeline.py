@@ -52,6 +52,7 @@ from extproc.routing.routes import Routes, in_order
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Witness
 from extproc.telemetry.metrics import Metrics
+from scheduler.config import MAX_PODS
 from scheduler.cycle import schedule
 from scheduler.disaggregation import Disaggregation
 from scheduler.errors import NoReadyPod, Saturated
@@ -83,6 +84,7 @@ class Pipeline:
         explain_to_clients: bool = False,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
+        most_pods: int = MAX_PODS,
         log_tells_more: bool = False,
         disaggregation: Disaggregation | None = None,
         clock: Callable[[], float],
@@ -104,6 +106,8 @@ class Pipeline:
         self.identity_headers = identity_headers
         #: Whether another Envoy than ours asks, which has not taken out of requests what clients may not say.
         self.foreign = foreign
+        #: In the answer: the best, and those that the data plane may try after it.
+        self.most_pods = most_pods
         #: Whether the access log tells what the headers of an answer, which are shown, do not.
         self.log_tells_more = log_tells_more
         #: None: each request is one pod's.
@@ -402,7 +406,8 @@ def _routed(pipeline: Pipeline, request: Request, now: float, *, record: bool = 
 
 def _scheduled(pipeline: Pipeline, pool: Pool, request: Request, now: float, *, record: bool) -> Decision:
     decide = schedule if pipeline.disaggregation is None else pipeline.disaggregation.schedule
-    return decide(pool.profile, request, pool.store.snapshot(now), now=now, rng=pipeline.rng, record=record)
+    snapshot, rng, most = pool.store.snapshot(now), pipeline.rng, pipeline.most_pods
+    return decide(pool.profile, request, snapshot, now=now, rng=rng, record=record, most=most)
 
 
 def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:

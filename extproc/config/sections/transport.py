@@ -6,6 +6,7 @@ from pydantic import Field
 
 from extproc.config import fields
 from extproc.config.fields import HOUR, Seconds, Section
+from scheduler.config import MAX_PODS
 
 #: Processes that decide. What one picks all others write down, so that many more would do nothing else.
 MAX_WORKERS = 8
@@ -43,6 +44,16 @@ class TransportConfig(Section):
         description="Server in use. sidecar: lean, for one Envoy on a Unix socket. grpcio: for any gateway."
         " auto: sidecar on a Unix socket, else grpcio.",
     )
+    data_plane: Literal["auto", "own", "foreign"] = Field(
+        default="auto",
+        description="Who asks. own: the Envoy of this gateway's own bootstrap. foreign: the gateway of somebody else, for"
+        " which this is the Endpoint Picker. auto: own on a Unix socket, else foreign; with mode grpcio, foreign.",
+    )
+    max_endpoints: Annotated[int, Field(ge=1, le=MAX_PODS)] | None = Field(
+        default=None,
+        description="Most addresses in an answer: the pick, and those to retry at, best first. Left out: 1 for a foreign"
+        " data plane, of which some fail requests with more; 1 + envoy.retries for its own Envoy.",
+    )
     tls: TlsConfig | None = Field(default=None, description="TLS, for an address of host:port. Left out: plain text.")
     drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
         default=30.0, description="How long requests in flight may go on after SIGTERM."
@@ -66,6 +77,13 @@ class TransportConfig(Section):
     def alone(self) -> bool:
         """Whether one process is all there is."""
         return self.workers == 1 and not self.standby
+
+    @property
+    def own_envoy(self) -> bool:
+        """Whether the Envoy of the gateway's own bootstrap asks."""
+        if self.data_plane == "auto":
+            return self.mode != "grpcio" and self.address.startswith("unix:")
+        return self.data_plane == "own"
 
     @property
     def lean(self) -> bool:

@@ -10,7 +10,8 @@ from support.plugins import Faults, Keeps, Prepares, Records, Scores, broken
 from support.snapshots import P, address, fleets, request, snapshot
 
 from scheduler import cycle
-from scheduler.cycle import FEW, MAX_PODS, record_at, schedule
+from scheduler.config import MAX_PODS
+from scheduler.cycle import FEW, record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.profile import BadAnswer, Profile
 from scheduler.types import Decision, Snapshot
