@@ -201,6 +201,16 @@ async def test_p6_list_of_endpoints(tmp_path: Path, mode: BodyMode, body: bytes 
 
 
 @BOTH
+@FORMS
+async def test_p6_one_endpoint_unless_more_are_asked_for(tmp_path: Path, mode: BodyMode, body: bytes | None) -> None:
+    """P6: some data planes read one address, and fail a request whose header holds a list."""
+    async with picker(tmp_path, "transport: {address: '127.0.0.1:0', drainTimeout: 0s}\n") as running:
+        said = await running.ask(mode, body=body)
+        assert len(said.pods) == 1
+        assert said.destination in running.pods.addresses
+
+
+@BOTH
 async def test_p6_the_first_is_the_pick(running: Picker, mode: BodyMode) -> None:
     """P6: "The first valid endpoint in the list will be used. If retry is configured, the proxy will go sequentially down the list": in order of worth."""
     calls = []
@@ -360,7 +370,7 @@ async def test_p12_failures_are_errors(running: Picker, mode: BodyMode) -> None:
 
 async def test_over_tls(tmp_path: Path) -> None:
     """Data planes call pickers over TLS, as the configuration says it."""
-    document = "transport: {address: '127.0.0.1:0', drainTimeout: 0s, tls: {selfSigned: true}}\n"
+    document = "transport: {address: '127.0.0.1:0', drainTimeout: 0s, maxEndpoints: 3, tls: {selfSigned: true}}\n"
     async with picker(tmp_path, document) as running:
         assert await running.health("readiness") == "SERVING"
         for mode in MODES:

@@ -58,7 +58,7 @@ def listed(*entries: object) -> list[Any]:
 #: Every pod that may be picked is, sooner or later: one of three is missed by so many requests once in two million times.
 RANDOM = "scheduler: {plugins: {Score: {enabled: [{name: random}]}}}\n"
 TRIES = 40
-DOCUMENT = "transport: {mode: grpcio}\nendpoints: {scrape: {interval: 50ms}}\n"
+DOCUMENT = "transport: {mode: grpcio, maxEndpoints: 5}\nendpoints: {scrape: {interval: 50ms}}\n"
 
 
 @pytest.fixture(params=MODES)

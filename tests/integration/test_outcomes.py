@@ -33,7 +33,7 @@ FORMS = {
 @pytest_asyncio.fixture(params=FORMS)
 async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
     transform, mode, usage = FORMS[request.param]
-    document = f"transport: {{mode: {mode}}}\nenvoy: {{usage: {usage}}}\n"
+    document = f"transport: {{mode: {mode}, maxEndpoints: 3}}\nenvoy: {{usage: {usage}}}\n"
     async with gateway(configuration(document, tmp_path), envoy_transform=transform) as one:
         yield one
 

@@ -333,5 +333,5 @@ def _document(document: str, folder: Path, pods: Sequence[str]) -> str:
     if "endpoints:" not in document:
         document += f"\nendpoints: {{static: {[*pods]}, scrape: {{interval: 20ms}}}}\n"
     if "transport:" not in document:
-        document += "transport: {address: '127.0.0.1:0', drainTimeout: 0s}\n"
+        document += "transport: {address: '127.0.0.1:0', drainTimeout: 0s, maxEndpoints: 5}\n"
     return document + f"admin: {{port: 0}}\nenvoy: {{endpointsFile: {folder}/endpoints-{next(_numbers)}.yaml}}\n"

@@ -215,6 +215,26 @@ def test_the_lean_server_is_for_unix_sockets(transport: dict[str, str], lean: bo
     assert config(transport=transport).transport.lean is lean
 
 
+@pytest.mark.parametrize(
+    ("transport", "own", "most"),
+    [
+        ({}, True, 3),
+        ({"mode": "sidecar"}, True, 3),
+        ({"mode": "grpcio"}, False, 1),
+        ({"mode": "grpcio", "dataPlane": "own"}, True, 3),
+        ({"dataPlane": "foreign"}, False, 1),
+        ({"address": "127.0.0.1:9002"}, False, 1),
+        ({"address": "127.0.0.1:9002", "maxEndpoints": 4}, False, 4),
+        ({"address": "127.0.0.1:9002", "dataPlane": "own"}, True, 3),
+        ({"maxEndpoints": 1}, True, 1),
+    ],
+)
+def test_the_length_of_the_list_follows_from_who_asks(transport: dict[str, object], own: bool, most: int) -> None:
+    made = config(transport=transport)
+    assert (made.transport.own_envoy, made.most_pods()) == (own, most)
+    assert config(transport={"maxEndpoints": None}, envoy={"retries": 0}).most_pods() == 1
+
+
 def test_roles_of_pods() -> None:
     assert config().disaggregation.roles() is None
     assert config(disaggregation={"label": "x"}).disaggregation.roles() is None
