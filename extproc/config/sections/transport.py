@@ -46,13 +46,13 @@ class TransportConfig(Section):
     )
     data_plane: Literal["auto", "own", "foreign"] = Field(
         default="auto",
-        description="Who asks. own: the Envoy of this gateway's own bootstrap. foreign: the gateway of somebody else, for"
-        " which this is the Endpoint Picker. auto: own on a Unix socket, else foreign; with mode grpcio, foreign.",
+        description="Who asks. own: the Envoy of this gateway's own bootstrap. foreign: somebody else's gateway, whose"
+        " Endpoint Picker this is. auto: own on a Unix socket, else foreign; with mode grpcio, foreign.",
     )
     max_endpoints: Annotated[int, Field(ge=1, le=MAX_PODS)] | None = Field(
         default=None,
-        description="Most addresses in an answer: the pick, and those to retry at, best first. Left out: 1 for a foreign"
-        " data plane, of which some fail requests with more; 1 + envoy.retries for its own Envoy.",
+        description="Most addresses in an answer: the pick, and those to retry at, best first. Left out: 1 for a"
+        " foreign data plane, of which some fail requests with more; 1 + envoy.retries for its own Envoy.",
     )
     tls: TlsConfig | None = Field(default=None, description="TLS, for an address of host:port. Left out: plain text.")
     drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
