@@ -13,7 +13,7 @@ help:
 	@echo "make compiled     the same source with its request path compiled, in build/compiled, for PYTHONPATH; needs a C compiler"
 	@echo "make integration  the tests that run the real Envoy"
 	@echo "make browser      the tests of the admin page in a real Chromium, which must be there (CHROMIUM=/path/to/it)"
-	@echo "make docs         generate docs/configuration.md and docs/schema again from the configuration's model"
+	@echo "make docs         generate the pages that come from code: docs/configuration.md, docs/schema, docs/session.md"
 	@echo "make screenshots  make docs/screenshots again: needs Chromium too"
 	@echo "make protos       generate extproc/_pb again from proto/"
 	@echo "make bench        this gateway beside its peers, 12 minutes on a quiet machine (BENCH_ARGS='--quick', …); needs wrk"
@@ -87,6 +87,7 @@ browser: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/infer-gateway schema > docs/schema/infer-gateway.schema.json
 	$(BIN)/infer-gateway schema --markdown > docs/configuration.md
+	$(BIN)/python docs/make_session.py > docs/session.md
 
 screenshots: $(STAMP)
 	$(BIN)/python docs/make_screenshots.py

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import ClassVar
 
 import msgspec
 
@@ -47,6 +48,7 @@ class RequestBody(msgspec.Struct, frozen=True):
 
 
 class RequestTrailers(msgspec.Struct, frozen=True):
+    end_of_stream: ClassVar[bool] = True
     headers: Headers
 
 
@@ -76,6 +78,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
 
 
 class ResponseTrailers(msgspec.Struct, frozen=True):
+    end_of_stream: ClassVar[bool] = True
     headers: Headers
     served: str = ""
     attributes: Mapping[str, object] = NO_ATTRIBUTES

@@ -2,11 +2,14 @@
 
 The rules:
 
-- Everything that moves a stream from one state to another is in the two tables of this file. What is not in a table is
-  illegal: `receive` raises RemoteProtocolError, and the stream is to be ended with an error status.
+- Three tables at the end of this file make every move of a stream: by the events of its request half, by those of its
+  response half, by the calls of its owner. An event or a call that no table lists is illegal: `receive` raises
+  RemoteProtocolError and the stream ends with an error status; a call raises LocalProtocolError.
 - A stream has two halves. The request half leads to one decision; the response half only watches. They are coupled in
-  one place: a response may begin once the request was routed, or while its body is still being collected (Envoy
-  answers on its own when a client sends too much or too slowly).
+  one place (`MAY_RESPOND`): a response may begin once the request was routed, or while its body is still being
+  collected (Envoy answers on its own when a client sends too much or too slowly).
+
+docs/session.md shows the tables and draws the machine; `make docs` writes that page from this file.
 
 How it is driven: feed each event to `receive` and do what the returned action says, then send `replies_to_send()`.
 
@@ -14,8 +17,8 @@ How it is driven: feed each event to `receive` and do what the returned action s
     RequestReady  → call `route()` or `reject()`            (where does this request go?)
     a response event → look at it, nothing needs to be called
 
-What has been read of a request when the decision is made depends on how Envoy is set up, which it tells in its first
-message (`ProtocolConfig`):
+How Envoy is set up, which its first message has (`ProtocolConfig`), decides how much of a request is read before the
+decision (`PROCEED`):
 
     body mode                      decision is made                        replies
     NONE                           at the headers, without the body        headers
@@ -24,11 +27,10 @@ message (`ProtocolConfig`):
     STREAMED, sent without waiting at the end of the body                  headers with the pick, then each chunk
     FULL_DUPLEX_STREAMED           at the end of the body                  headers with the pick, then the body again
 
-An Envoy that does not tell (before 1.33) is taken for BUFFERED.
+An Envoy that does not send it (before 1.33) is taken for BUFFERED.
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum, auto
 from typing import Any, Protocol
 
 import msgspec
@@ -63,6 +65,7 @@ from extproc.protocol.replies import (
     ResponseTrailersReply,
     Tag,
 )
+from extproc.protocol.states import Call, EventKind, RequestState, ResponseState
 
 #: Before the code of a refusal in Envoy's `%RESPONSE_CODE_DETAILS%`: tells our answers from Envoy's own.
 DETAILS = "infer_gateway_"
@@ -72,31 +75,6 @@ DETAILS = "infer_gateway_"
 MAX_CHUNK = 62_000
 
 ASSUMED_CONFIG = ProtocolConfig(request_body_mode=BodyMode.BUFFERED)
-
-
-class RequestState(Enum):
-    """Where the request half is."""
-
-    #: Enum's own is written in Python, and each event is looked up by its state.
-    __hash__ = object.__hash__
-
-    START = auto()
-    HEAD = auto()  # the caller has the headers and owes proceed() or reject()
-    COLLECTING = auto()
-    DECIDING = auto()  # the caller has the request and owes route() or reject()
-    ROUTED = auto()  # decided; Envoy may go on showing the request
-    DONE = auto()  # decided, and the request's end was seen
-    REJECTED = auto()
-
-
-class ResponseState(Enum):
-    """Where the response half is."""
-
-    __hash__ = object.__hash__
-
-    WAITING = auto()
-    STARTED = auto()
-    ENDED = auto()
 
 
 class AnswerNames(Protocol):
@@ -119,8 +97,8 @@ class Session:
     """The machine. `max_body`: most bytes of a request body that are held, else the request is refused with 413."""
 
     __slots__ = (
-        "_body", "_chunks", "_complete", "_config", "_end_seen", "_head_event", "_head_held", "_max_body", "_names",
-        "_replies", "_subset", "_trailers", "request_state", "response_state",
+        "_body", "_chunks", "_config", "_head_event", "_head_held", "_max_body", "_names", "_replies", "_subset",
+        "_trailers", "request_state", "response_state",
     )  # fmt: skip
 
     def __init__(self, *, max_body: int) -> None:
@@ -130,36 +108,39 @@ class Session:
         self._replies: list[Reply] = []
         self._config = ASSUMED_CONFIG
         self._head_event: RequestHeaders | None = None
-        self._head_held = False
+        self._head_held = True
         # What was collected of the body, in one buffer (small pieces cost no more than large ones), and their number.
         self._body: bytes | bytearray = b""
         self._chunks = 0
-        self._complete = False
         self._trailers = False
-        self._end_seen = False
         self._subset: tuple[str, ...] | None = None
         self._names: AnswerNames | None = None
 
-    # What Envoy says
+    # What Envoy sends
 
     def receive(self, event: Event) -> Action | None:
-        """Takes the next event. Do what the answer says, then send `replies_to_send()`.
+        """Takes the next event. Do what the returned action asks for, then send `replies_to_send()`.
 
         Raises:
-            RemoteProtocolError: Envoy may not say this now. End the stream with an error status.
+            RemoteProtocolError: Envoy may not send this now. End the stream with an error status.
             Refusal: the body is too large. Hand it to `reject()`.
             LocalProtocolError: the caller owes an answer to the last action.
         """
         state = self.request_state
-        kind = type(event)
-        if state in _CALLERS_TURN:
+        move = _REQUEST_MOVES.get((state, type(event), event.end_of_stream))
+        if move is not None:
+            action = move[1](self, event)
+            self.request_state = move[0]  # not before: a step that raises moves nothing
+            return action
+        if state in MAY_RESPOND:
+            answer = _RESPONSE_MOVES.get((self.response_state, type(event), event.end_of_stream))
+            if answer is not None:
+                action = answer[1](self, event)
+                self.response_state = answer[0]
+                return action
+        elif state in CALLERS_TURN:
             raise LocalProtocolError(f"receive() in state {state.name}")
-        step = _REQUEST_TABLE.get((state, kind))
-        if step is None and state in _MAY_RESPOND:
-            step = _RESPONSE_TABLE.get((self.response_state, kind))
-        if step is None:
-            raise RemoteProtocolError(f"{kind.__name__} in states {state.name}/{self.response_state.name}")
-        return step(self, event)
+        raise RemoteProtocolError(f"{type(event).__name__} in states {state.name}/{self.response_state.name}")
 
     def replies_to_send(self) -> list[Reply]:
         """What is to be sent now, in order. Each reply is handed out once."""
@@ -169,32 +150,33 @@ class Session:
 
     # What the caller decides
 
+    def _call(self, call: Call) -> None:
+        """Makes the caller's move. Raises LocalProtocolError where no table lists it."""
+        state = CALL_TABLE.get((self.request_state, call))
+        if state is None:
+            raise LocalProtocolError(f"{call.name} in state {self.request_state.name}")
+        self.request_state = state
+
     def proceed(self, mutation: Mutation = NO_MUTATION) -> RequestReady | None:
         """The client may go on. Returns the request if it is complete as far as it will be shown.
 
-        `mutation` is said with that where it is said before the decision (`head_answered`), else it is for `route`.
+        `mutation` goes out at once where the headers are answered before the decision (`head_answered`); elsewhere the
+        caller puts it into that of `route`.
         """
-        if self.request_state is not RequestState.HEAD:
-            raise LocalProtocolError(f"proceed() in state {self.request_state.name}")
-        head = self._head_event
-        assert head is not None  # noqa: S101 - HEAD is only entered with it
-        mode = self._config.request_body_mode
-        if head.end_of_stream:
-            self._head_held = True
-            self._complete = self._end_seen = True
-            return self._decide(b"")
-        if mode is BodyMode.FULL_DUPLEX_STREAMED or (
-            mode is BodyMode.STREAMED and self._config.send_body_without_waiting_for_header_response
-        ):
-            self._head_held = True
-        elif mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
+        head, config = self._head_event, self._config
+        call = PROCEED[config.request_body_mode, config.send_body_without_waiting_for_header_response]
+        if head is not None and head.end_of_stream:
+            call = Call.PROCEED_WITHOUT_BODY
+        self._call(call)
+        if call is Call.PROCEED_BUFFERED:
+            self._head_held = False
             self._replies.append(RequestHeadersReply(mutation) if mutation is not NO_MUTATION else _HEADERS_GO_ON)
-        else:
-            # Envoy will send the headers on before it shows the body, or never shows it.
-            self._head_held = True
-            return self._decide(None)
-        self.request_state = RequestState.COLLECTING
-        return None
+            return None
+        if call is Call.PROCEED_IN_PIECES:
+            return None
+        return self._ready(
+            b"" if call is Call.PROCEED_WITHOUT_BODY else None, complete=call is Call.PROCEED_WITHOUT_BODY
+        )
 
     @property
     def head_answered(self) -> bool:
@@ -206,9 +188,7 @@ class Session:
 
         `tag` goes along in its metadata.
         """
-        if self.request_state is not RequestState.DECIDING:
-            raise LocalProtocolError(f"route() in state {self.request_state.name}")
-        self.request_state = RequestState.DONE if self._end_seen else RequestState.ROUTED
+        self._call(Call.ROUTE)
         replies = self._replies
         if not self._head_held:
             if self._chunks:
@@ -221,11 +201,11 @@ class Session:
         if self._config.request_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             if self._chunks or self._trailers:
                 self._echo(self._body if body is None else body)
-        elif self._chunks:
-            # Envoy has kept each chunk and waits for one word on each.
+        else:
+            # Envoy has kept each chunk and waits for one reply to each.
             if body is None:
                 replies.extend([_BODY_GOES_ON] * self._chunks)
-            else:
+            elif self._chunks:
                 replies.append(RequestBodyReply(body=body))
                 replies.extend([_CHUNK_IS_GONE] * (self._chunks - 1))
             if self._trailers:
@@ -251,26 +231,23 @@ class Session:
 
     def reject(self, refusal: Refusal) -> None:
         """The request ends with this answer. Possible until it was routed."""
-        if self.request_state not in _MAY_REJECT:
-            raise LocalProtocolError(f"reject() in state {self.request_state.name}")
-        self.request_state = RequestState.REJECTED
+        self._call(Call.REJECT)
         self._body = b""
         headers = ((CONTENT_TYPE, JSON_TYPE), *refusal.headers.items())
         self._replies.append(
             ImmediateReply(refusal.status, headers, refusal.body(), details=DETAILS + (refusal.code or "refused"))
         )
 
-    # The request half
+    # Steps of the request half
 
-    def _head(self, event: RequestHeaders) -> Action:
-        self.request_state = RequestState.HEAD
+    def _take_headers(self, event: RequestHeaders) -> Action:
         self._head_event = event
         self._subset = event.subset
         if event.config is not None:
             self._config = event.config
         return HeadReady(event)
 
-    def _collect(self, event: RequestBody) -> Action | None:
+    def _add_piece(self, event: RequestBody) -> None:
         body = self._body
         if len(body) + len(event.body) > self._max_body:
             raise body_too_large(self._max_body)
@@ -284,47 +261,44 @@ class Session:
         else:
             self._body = bytearray(body)
             self._body += event.body
-        mode = self._config.request_body_mode
-        if event.end_of_stream or mode is BodyMode.BUFFERED or mode is BodyMode.BUFFERED_PARTIAL:
-            # external_processor.proto: in BUFFERED mode one message has the whole body, also where trailers follow.
-            self._complete = event.end_of_stream or mode is BodyMode.BUFFERED
-            self._end_seen = event.end_of_stream
-            return self._decide_on_body()
-        return None
 
-    def _collected_by_trailers(self, _event: RequestTrailers) -> Action:
+    def _add_last_piece(self, event: RequestBody) -> Action:
+        self._add_piece(event)
+        return self._body_ready(complete=True)
+
+    def _take_buffered(self, event: RequestBody) -> Action:
+        self._add_piece(event)
+        # external_processor.proto: in BUFFERED mode one message has the whole body, also where trailers follow.
+        return self._body_ready(complete=self._config.request_body_mode is BodyMode.BUFFERED)
+
+    def _end_with_trailers(self, _event: RequestTrailers) -> Action:
         self._trailers = True
-        self._complete = self._end_seen = True
-        return self._decide_on_body()
+        return self._body_ready(complete=True)
 
-    def _decide_on_body(self) -> RequestReady:
+    def _body_ready(self, *, complete: bool) -> RequestReady:
         body = self._body = bytes(self._body)  # the buffer goes: two of each body are held for no longer than this
-        return self._decide(body)
+        return self._ready(body, complete=complete)
 
-    def _decide(self, body: bytes | None) -> RequestReady:
-        self.request_state = RequestState.DECIDING
+    def _ready(self, body: bytes | None, *, complete: bool) -> RequestReady:
         head = self._head_event
-        assert head is not None  # noqa: S101 - states before this one are only entered with it
-        return RequestReady(head, body, self._complete, self._subset)
+        assert head is not None  # noqa: S101 - no table leads here but by way of the headers
+        return RequestReady(head, body, complete, self._subset)
 
-    def _pass_body(self, event: RequestBody) -> None:
-        if event.end_of_stream:
-            self.request_state = RequestState.DONE
+    def _pass_body(self, _event: RequestBody) -> None:
         self._replies.append(_BODY_GOES_ON)
 
     def _pass_trailers(self, _event: RequestTrailers) -> None:
-        self.request_state = RequestState.DONE
         self._replies.append(RequestTrailersReply())
 
     def _ignore(self, _event: Event) -> None:
         return None
 
     def _echo(self, body: bytes | bytearray) -> None:
-        """Full duplex: Envoy keeps nothing of the body, so all of it goes back, the end said exactly once."""
+        """Full duplex: Envoy keeps nothing of the body, so all of it goes back, its end marked exactly once."""
         last = not self._trailers
         starts = range(0, len(body), MAX_CHUNK)
         if last:
-            starts = starts or range(1)  # the end has to be said, if with nothing before it
+            starts = starts or range(1)  # the end needs a chunk, if an empty one
         view = memoryview(body)  # its pieces are copied when each is sent, not all at once
         for start in starts:
             end = start + MAX_CHUNK
@@ -332,15 +306,13 @@ class Session:
         if self._trailers:
             self._replies.append(RequestTrailersReply())
 
-    # The response half
+    # Steps of the response half
 
-    def _response_headers(self, event: ResponseHeaders) -> Action:
-        self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
+    def _pass_response_headers(self, event: ResponseHeaders) -> Action:
         self._replies.append(_RESPONSE_HEADERS_GO_ON)
         return event
 
-    def _response_body(self, event: ResponseBody) -> Action:
-        self.response_state = ResponseState.ENDED if event.end_of_stream else ResponseState.STARTED
+    def _pass_response_body(self, event: ResponseBody) -> Action:
         if self._names is not None:
             body = self._names.feed(event.body)
             if event.end_of_stream:
@@ -359,8 +331,7 @@ class Session:
             # A slice that is all of it is no copy.
             self._replies.append(ResponseBodyChunk(body[start:end], last and end >= len(body)))
 
-    def _response_trailers(self, event: ResponseTrailers) -> Action:
-        self.response_state = ResponseState.ENDED
+    def _pass_response_trailers(self, event: ResponseTrailers) -> Action:
         if self._names is not None and (rest := self._names.end()):
             self._give_back(rest, last=False)
         self._replies.append(_TRAILERS_GO_ON)
@@ -375,34 +346,82 @@ _RESPONSE_BODY_GOES_ON = ResponseBodyReply()
 _TRAILERS_GO_ON = ResponseTrailersReply()
 _OF_ANY_LENGTH = Mutation(remove_headers=(CONTENT_LENGTH,))
 
-_Step = Callable[[Session, Any], Action | None]
-_R, _P = RequestState, ResponseState
+Step = Callable[[Session, Any], Action | None]
+_S, _R, _E = Session, RequestState, EventKind
 
-#: (state of the request half, event) -> step. The caller's own words (proceed, route, reject) make the other moves.
-_REQUEST_TABLE: Mapping[tuple[RequestState, type], _Step] = {
-    (_R.START, RequestHeaders): Session._head,
-    (_R.COLLECTING, RequestBody): Session._collect,
-    (_R.COLLECTING, RequestTrailers): Session._collected_by_trailers,
-    # After the decision: what Envoy goes on to show of the request is waved through.
-    (_R.ROUTED, RequestBody): Session._pass_body,
-    (_R.ROUTED, RequestTrailers): Session._pass_trailers,
-    # After a refusal Envoy drops the request; what was on its way already is not looked at.
-    (_R.REJECTED, RequestBody): Session._ignore,
-    (_R.REJECTED, RequestTrailers): Session._ignore,
-    (_R.REJECTED, ResponseHeaders): Session._ignore,
-    (_R.REJECTED, ResponseBody): Session._ignore,
-    (_R.REJECTED, ResponseTrailers): Session._ignore,
+#: State of the request half and event → its next state and the step that is taken.
+REQUEST_TABLE: Mapping[tuple[RequestState, EventKind], tuple[RequestState, Step]] = {
+    (_R.START, _E.REQUEST_HEADERS): (_R.HEAD, _S._take_headers),
+    (_R.START, _E.REQUEST_HEADERS_END): (_R.HEAD, _S._take_headers),
+    (_R.BUFFERING, _E.REQUEST_BODY): (_R.DECIDING, _S._take_buffered),
+    (_R.BUFFERING, _E.REQUEST_BODY_END): (_R.DECIDING_AT_END, _S._add_last_piece),
+    (_R.BUFFERING, _E.REQUEST_TRAILERS): (_R.DECIDING_AT_END, _S._end_with_trailers),
+    (_R.COLLECTING, _E.REQUEST_BODY): (_R.COLLECTING, _S._add_piece),
+    (_R.COLLECTING, _E.REQUEST_BODY_END): (_R.DECIDING_AT_END, _S._add_last_piece),
+    (_R.COLLECTING, _E.REQUEST_TRAILERS): (_R.DECIDING_AT_END, _S._end_with_trailers),
+    # After the decision, the rest of the request goes on as Envoy shows it.
+    (_R.ROUTED, _E.REQUEST_BODY): (_R.ROUTED, _S._pass_body),
+    (_R.ROUTED, _E.REQUEST_BODY_END): (_R.DONE, _S._pass_body),
+    (_R.ROUTED, _E.REQUEST_TRAILERS): (_R.DONE, _S._pass_trailers),
+    # After a refusal Envoy drops the request; events that were on their way already are not looked at.
+    (_R.REJECTED, _E.REQUEST_BODY): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.REQUEST_BODY_END): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.REQUEST_TRAILERS): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.RESPONSE_HEADERS): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.RESPONSE_HEADERS_END): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.RESPONSE_BODY): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.RESPONSE_BODY_END): (_R.REJECTED, _S._ignore),
+    (_R.REJECTED, _E.RESPONSE_TRAILERS): (_R.REJECTED, _S._ignore),
 }
-#: (state of the response half, event) -> step, where the request half may have a response.
-_RESPONSE_TABLE: Mapping[tuple[ResponseState, type], _Step] = {
-    (_P.WAITING, ResponseHeaders): Session._response_headers,
-    (_P.STARTED, ResponseBody): Session._response_body,
-    (_P.STARTED, ResponseTrailers): Session._response_trailers,
-    # Response headers may be kept from us (mode SKIP); body and trailers then open the response half.
-    (_P.WAITING, ResponseBody): Session._response_body,
-    (_P.WAITING, ResponseTrailers): Session._response_trailers,
+_P = ResponseState
+
+#: State of the response half and event → its next state and the step that is taken. It is asked where the request
+#: half is in one of `MAY_RESPOND` and its own table does not list the event.
+RESPONSE_TABLE: Mapping[tuple[ResponseState, EventKind], tuple[ResponseState, Step]] = {
+    (_P.WAITING, _E.RESPONSE_HEADERS): (_P.STARTED, _S._pass_response_headers),
+    (_P.WAITING, _E.RESPONSE_HEADERS_END): (_P.ENDED, _S._pass_response_headers),
+    (_P.STARTED, _E.RESPONSE_BODY): (_P.STARTED, _S._pass_response_body),
+    (_P.STARTED, _E.RESPONSE_BODY_END): (_P.ENDED, _S._pass_response_body),
+    (_P.STARTED, _E.RESPONSE_TRAILERS): (_P.ENDED, _S._pass_response_trailers),
+    # An Envoy in mode SKIP keeps the response headers to itself; body and trailers then open the response half.
+    (_P.WAITING, _E.RESPONSE_BODY): (_P.STARTED, _S._pass_response_body),
+    (_P.WAITING, _E.RESPONSE_BODY_END): (_P.ENDED, _S._pass_response_body),
+    (_P.WAITING, _E.RESPONSE_TRAILERS): (_P.ENDED, _S._pass_response_trailers),
 }
-#: The one coupling of the halves.
-_MAY_RESPOND = frozenset({_R.COLLECTING, _R.ROUTED, _R.DONE})
-_CALLERS_TURN = frozenset({_R.HEAD, _R.DECIDING})
-_MAY_REJECT = frozenset({_R.HEAD, _R.COLLECTING, _R.DECIDING})
+#: State of the request half and call → its next state.
+CALL_TABLE: Mapping[tuple[RequestState, Call], RequestState] = {
+    (_R.HEAD, Call.PROCEED_WITHOUT_BODY): _R.DECIDING_AT_END,
+    (_R.HEAD, Call.PROCEED_UNSEEN): _R.DECIDING,
+    (_R.HEAD, Call.PROCEED_BUFFERED): _R.BUFFERING,
+    (_R.HEAD, Call.PROCEED_IN_PIECES): _R.COLLECTING,
+    (_R.DECIDING, Call.ROUTE): _R.ROUTED,
+    (_R.DECIDING_AT_END, Call.ROUTE): _R.DONE,
+    (_R.HEAD, Call.REJECT): _R.REJECTED,
+    (_R.BUFFERING, Call.REJECT): _R.REJECTED,  # the body is too large
+    (_R.COLLECTING, Call.REJECT): _R.REJECTED,  # likewise
+    (_R.DECIDING, Call.REJECT): _R.REJECTED,
+    (_R.DECIDING_AT_END, Call.REJECT): _R.REJECTED,
+}
+#: Body mode, and whether Envoy sends the body without waiting → which call `proceed()` is where the request has a body.
+PROCEED: Mapping[tuple[BodyMode, bool], Call] = {
+    (BodyMode.NONE, False): Call.PROCEED_UNSEEN,
+    (BodyMode.NONE, True): Call.PROCEED_UNSEEN,
+    (BodyMode.STREAMED, False): Call.PROCEED_UNSEEN,
+    (BodyMode.STREAMED, True): Call.PROCEED_IN_PIECES,
+    (BodyMode.BUFFERED, False): Call.PROCEED_BUFFERED,
+    (BodyMode.BUFFERED, True): Call.PROCEED_BUFFERED,
+    (BodyMode.BUFFERED_PARTIAL, False): Call.PROCEED_BUFFERED,
+    (BodyMode.BUFFERED_PARTIAL, True): Call.PROCEED_BUFFERED,
+    (BodyMode.FULL_DUPLEX_STREAMED, False): Call.PROCEED_IN_PIECES,
+    (BodyMode.FULL_DUPLEX_STREAMED, True): Call.PROCEED_IN_PIECES,
+    (BodyMode.GRPC, False): Call.PROCEED_UNSEEN,
+    (BodyMode.GRPC, True): Call.PROCEED_UNSEEN,
+}
+#: The one coupling of the halves: states of the request half in which a response may come.
+MAY_RESPOND = frozenset({_R.BUFFERING, _R.COLLECTING, _R.ROUTED, _R.DONE})
+#: States in which the caller owes a call, so that no event may be handed in.
+CALLERS_TURN = frozenset(state for state, call in CALL_TABLE if call is not Call.REJECT)
+
+# The tables as `receive` asks them: one look-up, no kind to work out before it.
+_REQUEST_MOVES = {(state, *kind.value): move for (state, kind), move in REQUEST_TABLE.items()}
+_RESPONSE_MOVES = {(state, *kind.value): move for (state, kind), move in RESPONSE_TABLE.items()}
