@@ -31,7 +31,7 @@ An Envoy that does not send it (before 1.33) is taken for BUFFERED.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -164,19 +164,21 @@ class Session:
         caller puts it into that of `route`.
         """
         head, config = self._head_event, self._config
-        call = PROCEED[config.request_body_mode, config.send_body_without_waiting_for_header_response]
-        if head is not None and head.end_of_stream:
-            call = Call.PROCEED_WITHOUT_BODY
+        without_body = head is not None and head.end_of_stream
+        call = (
+            Call.PROCEED_WITHOUT_BODY
+            if without_body
+            else PROCEED[config.request_body_mode, config.send_body_without_waiting_for_header_response]
+        )
         self._call(call)
-        if call is Call.PROCEED_BUFFERED:
+        state = self.request_state
+        if state is RequestState.BUFFERING:
             self._head_held = False
             self._replies.append(RequestHeadersReply(mutation) if mutation is not NO_MUTATION else _HEADERS_GO_ON)
             return None
-        if call is Call.PROCEED_IN_PIECES:
+        if state is RequestState.COLLECTING:
             return None
-        return self._ready(
-            b"" if call is Call.PROCEED_WITHOUT_BODY else None, complete=call is Call.PROCEED_WITHOUT_BODY
-        )
+        return self._ready(b"" if without_body else None, complete=without_body)
 
     @property
     def head_answered(self) -> bool:
@@ -338,13 +340,13 @@ class Session:
         return event
 
 
-_HEADERS_GO_ON = RequestHeadersReply(NO_MUTATION)
-_BODY_GOES_ON = RequestBodyReply()
-_CHUNK_IS_GONE = RequestBodyReply(body=b"")
-_RESPONSE_HEADERS_GO_ON = ResponseHeadersReply()
-_RESPONSE_BODY_GOES_ON = ResponseBodyReply()
-_TRAILERS_GO_ON = ResponseTrailersReply()
-_OF_ANY_LENGTH = Mutation(remove_headers=(CONTENT_LENGTH,))
+_HEADERS_GO_ON: Final = RequestHeadersReply(NO_MUTATION)
+_BODY_GOES_ON: Final = RequestBodyReply()
+_CHUNK_IS_GONE: Final = RequestBodyReply(body=b"")
+_RESPONSE_HEADERS_GO_ON: Final = ResponseHeadersReply()
+_RESPONSE_BODY_GOES_ON: Final = ResponseBodyReply()
+_TRAILERS_GO_ON: Final = ResponseTrailersReply()
+_OF_ANY_LENGTH: Final = Mutation(remove_headers=(CONTENT_LENGTH,))
 
 Step = Callable[[Session, Any], Action | None]
 _S, _R, _E = Session, RequestState, EventKind
@@ -389,7 +391,7 @@ RESPONSE_TABLE: Mapping[tuple[ResponseState, EventKind], tuple[ResponseState, St
     (_P.WAITING, _E.RESPONSE_TRAILERS): (_P.ENDED, _S._pass_response_trailers),
 }
 #: State of the request half and call → its next state.
-CALL_TABLE: Mapping[tuple[RequestState, Call], RequestState] = {
+CALL_TABLE: Final[Mapping[tuple[RequestState, Call], RequestState]] = {
     (_R.HEAD, Call.PROCEED_WITHOUT_BODY): _R.DECIDING_AT_END,
     (_R.HEAD, Call.PROCEED_UNSEEN): _R.DECIDING,
     (_R.HEAD, Call.PROCEED_BUFFERED): _R.BUFFERING,
@@ -403,7 +405,7 @@ CALL_TABLE: Mapping[tuple[RequestState, Call], RequestState] = {
     (_R.DECIDING_AT_END, Call.REJECT): _R.REJECTED,
 }
 #: Body mode, and whether Envoy sends the body without waiting → which call `proceed()` is where the request has a body.
-PROCEED: Mapping[tuple[BodyMode, bool], Call] = {
+PROCEED: Final[Mapping[tuple[BodyMode, bool], Call]] = {
     (BodyMode.NONE, False): Call.PROCEED_UNSEEN,
     (BodyMode.NONE, True): Call.PROCEED_UNSEEN,
     (BodyMode.STREAMED, False): Call.PROCEED_UNSEEN,
@@ -418,10 +420,10 @@ PROCEED: Mapping[tuple[BodyMode, bool], Call] = {
     (BodyMode.GRPC, True): Call.PROCEED_UNSEEN,
 }
 #: The one coupling of the halves: states of the request half in which a response may come.
-MAY_RESPOND = frozenset({_R.BUFFERING, _R.COLLECTING, _R.ROUTED, _R.DONE})
+MAY_RESPOND: Final = frozenset({_R.BUFFERING, _R.COLLECTING, _R.ROUTED, _R.DONE})
 #: States in which the caller owes a call, so that no event may be handed in.
-CALLERS_TURN = frozenset(state for state, call in CALL_TABLE if call is not Call.REJECT)
+CALLERS_TURN: Final = frozenset(state for state, call in CALL_TABLE if call is not Call.REJECT)
 
 # The tables as `receive` asks them: one look-up, no kind to work out before it.
-_REQUEST_MOVES = {(state, *kind.value): move for (state, kind), move in REQUEST_TABLE.items()}
-_RESPONSE_MOVES = {(state, *kind.value): move for (state, kind), move in RESPONSE_TABLE.items()}
+_REQUEST_MOVES: Final = {(state, *kind.value): move for (state, kind), move in REQUEST_TABLE.items()}
+_RESPONSE_MOVES: Final = {(state, *kind.value): move for (state, kind), move in RESPONSE_TABLE.items()}
