@@ -267,7 +267,7 @@ FIELDS = [(name, field.name) for name in SHARED for field in fields_of(name)]
 def test_values_survive_both_codecs(full_name, wanted):
     ours = getattr(_pb, full_name.rpartition(".")[2])
 
-    @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(contents(full_name, wanted=wanted))
     def round_trip(content: dict[str, Any]) -> None:
         message = fill(ours(), full_name, content)

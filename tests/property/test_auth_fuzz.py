@@ -28,13 +28,13 @@ def test_spoilt_headers_and_key_sets() -> None:
     assert set(verdicts) == expected | {"accepted", "key set: read", "key set: no key set"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=80) | st.binary(max_size=80).map(b"Bearer ".__add__), max_size=3))
 def test_any_bytes_in_any_number_of_headers(values: list[bytes]) -> None:
     assert check(authenticator(), Input(tuple(values))) != "accepted"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_key_set(data: bytes) -> None:
     assert check(authenticator(), Input(key_set=data)).startswith("key set: ")

@@ -219,7 +219,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(request, request_places, response, sse, draw(PLACES), trailers, draw(st.booleans()))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(cases())
 def test_full_duplex(case: Case) -> None:
     sent, whole = drive_cut_and_whole(case, FULL_DUPLEX)
@@ -230,7 +230,7 @@ def test_full_duplex(case: Case) -> None:
     assert [sent.kinds.count(f"{half}_trailers") for half in ("request", "response")] == list(case.trailers)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases())
 def test_streamed(case: Case) -> None:
     """Envoy keeps the chunks, and wants one word on each."""

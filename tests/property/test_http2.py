@@ -155,7 +155,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data(), operations=st.lists(OPERATIONS, min_size=3, max_size=25))
 def test_whatever_h2_says_is_handled_and_h2_takes_what_is_answered(
     data: st.DataObject, operations: list[tuple[object, ...]]
@@ -190,7 +190,7 @@ def test_whatever_h2_says_is_handled_and_h2_takes_what_is_answered(
     assert client.peer.machine.held == 0
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_any_cut_equals_no_cut(seed: int, data: st.DataObject) -> None:
     sent = mutated(PARTS, Random(seed))
@@ -202,14 +202,14 @@ def test_any_cut_equals_no_cut(seed: int, data: st.DataObject) -> None:
     assert pieces.machine.fault == whole.machine.fault
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32))
 def test_byte_by_byte_equals_no_cut(seed: int) -> None:
     sent = mutated(PARTS, Random(seed))
     assert run(sent, list(range(len(sent))))[1] == run(sent, [])[1]
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(seed=st.integers(0, 2**64))
 def test_spoilt_bytes_end_in_a_goaway_or_not_at_all(seed: int) -> None:
     rng = Random(seed)
@@ -220,7 +220,7 @@ def test_spoilt_bytes_end_in_a_goaway_or_not_at_all(seed: int) -> None:
         assert frames[-1].kind == GOAWAY
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(sent=st.binary(max_size=200), greeted=st.booleans())
 def test_garbage(sent: bytes, greeted: bool) -> None:
     run((PARTS[0] + PARTS[1] if greeted else b"") + sent, [])

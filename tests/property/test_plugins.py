@@ -16,8 +16,8 @@ from scheduler.registry import IN_TREE
 from scheduler.types import BoolArray, FloatArray, Request, Snapshot
 
 SLACK = 1e-9
-#: For each of two dozen tests a plugin; no deadline, for the machine may be busy.
-THOROUGHLY = settings(max_examples=50, deadline=None)
+#: For each of two dozen tests a plugin.
+THOROUGHLY = settings(max_examples=50)
 REQUESTS = st.builds(
     lambda text, model, session: request(text, model=model, header_x_session_id=session),
     st.text("ab", max_size=400),

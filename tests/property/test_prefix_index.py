@@ -200,9 +200,7 @@ class MachineOfUnits(Machine):
     UNIT = 3
 
 
-Machine.TestCase.settings = MachineOfUnits.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None
-)
+Machine.TestCase.settings = MachineOfUnits.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestPrefixIndex = Machine.TestCase
 TestPrefixIndexOfUnits = MachineOfUnits.TestCase
 

@@ -299,7 +299,7 @@ def check(sim: Engine) -> None:
     assert len(sim.lora_slots.loaded) <= sim.config.max_loras
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs, scenarios())
 def test_every_request_ends_once_and_leaves_nothing_behind(config: EngineConfig, steps: list[Step]) -> None:
     sim = Engine(config)
@@ -317,7 +317,7 @@ def test_every_request_ends_once_and_leaves_nothing_behind(config: EngineConfig,
     assert (sim.kv_cache.used, sim.kv_cache.promised, sim.lora_slots.in_use) == (0, 0, 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs, scenarios())
 def test_one_jump_is_as_good_as_many_small_ones(config: EngineConfig, steps: list[Step]) -> None:
     fine = list(play(Engine(config), steps, fine=True))
@@ -327,7 +327,7 @@ def test_one_jump_is_as_good_as_many_small_ones(config: EngineConfig, steps: lis
     assert all(earlier <= later for earlier, later in pairwise(moments))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 100), st.sampled_from(["", "sql"]))
 def test_a_repeated_prompt_is_never_slower(blocks: int, adapter: str) -> None:
     sim = Engine()

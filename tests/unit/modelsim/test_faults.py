@@ -1,12 +1,11 @@
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsim.faults import Faults, validated
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(1, 500))
 def test_errors_are_as_many_as_asked_for(percent: int, requests: int) -> None:
     faults = Faults(error_rate=percent / 100)

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsim.kv_cache import KVCache, Lease
@@ -124,7 +124,6 @@ def test_growth_evicts() -> None:
     assert cache.match([9]) == 1
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_happens_the_blocks_add_up(data: st.DataObject) -> None:
     cache = KVCache(data.draw(st.integers(1, 12)))

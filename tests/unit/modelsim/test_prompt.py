@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsim.prompt import block_hashes, count_tokens
@@ -12,13 +12,11 @@ def test_four_characters_are_a_token(length: int, tokens: int) -> None:
     assert count_tokens("x" * length) == tokens
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_only_full_blocks_have_a_hash(text: str) -> None:
     assert len(block_hashes(text)) == len(text) // CHARS
 
 
-@settings(deadline=None)
 @given(st.text(min_size=CHARS, max_size=300), st.text(max_size=200))
 def test_equal_prefixes_have_equal_hashes(text: str, more: str) -> None:
     hashes = block_hashes(text)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.plugins import Faults, Keeps, Prepares, Records, Scores, broken
 from support.snapshots import P, address, fleets, request, snapshot
@@ -68,7 +68,6 @@ class TestPick:
     def test_without_scorers_ties_decide(self) -> None:
         assert picked(decide(Profile(plugins={}), snapshot(P(in_flight=2), P(in_flight=1)))) == [1, 0]
 
-    @settings(deadline=None)
     @given(
         fleets(most=40),
         st.lists(st.sampled_from([0.0, 10.0, 50.0, 100.0]), min_size=40, max_size=40),
@@ -260,7 +259,6 @@ class TestFaults:
         assert list(decision.scores) == ["a", "b"]
         assert faults.seen == [("bad", "score")]
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.lists(st.sampled_from([0.0, 1 / 3, 50.1, 100.0, 99.9, 100.0 + 1e-9, 101.0, -1.0, np.nan, np.inf]),

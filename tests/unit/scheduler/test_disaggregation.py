@@ -2,7 +2,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.builder import build
@@ -119,7 +119,6 @@ def test_without_a_decode_pod_there_is_no_answer() -> None:
 ROLES = st.sampled_from([None, "prefill", "decode", "both", "encode"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ROLES, st.integers(0, 9)), min_size=1, max_size=20), st.integers(0, 3000), st.integers(0, 99))
 def test_each_pod_does_its_part_only(pods: list[tuple[str | None, int]], threshold: int, seed: int) -> None:
     roles = [role for role, _ in pods]

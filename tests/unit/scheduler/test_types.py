@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.snapshots import P, address, fleets, snapshot
 
@@ -9,7 +9,6 @@ from scheduler.types import MAX_SELECTIONS, NO_ADAPTERS, Decision, Pod, Prompt, 
 text = st.text(max_size=40)
 
 
-@settings(deadline=None)
 @given(st.lists(text, max_size=6), st.integers(0, 60))
 def test_the_head_is_the_head_of_the_text(parts: list[str], limit: int) -> None:
     whole = "".join(parts)
@@ -20,7 +19,6 @@ def test_the_head_is_the_head_of_the_text(parts: list[str], limit: int) -> None:
     assert prompt.tokens == len(whole) // 4 + 1
 
 
-@settings(deadline=None)
 @given(st.lists(text, max_size=6), st.integers(0, 60), st.integers(0, 60))
 def test_what_nobody_asked_for_is_let_go(parts: list[str], seen: int, less: int) -> None:
     prompt, whole = Prompt(parts), Prompt(parts)
@@ -61,7 +59,6 @@ def test_rows_by_address() -> None:
     assert made.rows is made.rows
 
 
-@settings(deadline=None)
 @given(fleets(), st.data())
 def test_a_selection_has_the_rows_of_its_pods_and_live_columns_of_now(rows: list[P], data: st.DataObject) -> None:
     whole = snapshot(*rows)

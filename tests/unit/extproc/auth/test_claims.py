@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth.base import Reason
@@ -47,7 +47,6 @@ def test_times(claims: dict[str, object], reason: Reason | None) -> None:
 _value = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=2) | st.lists(st.text(max_size=2))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["exp", "nbf", "iat", "sub", "aud", "scope"]), _value))
 def test_any_claims_pass_or_are_a_token_error(claims: dict[str, object]) -> None:
     try:

@@ -3,19 +3,17 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth.encoding import ALPHABET, MAX_DEPTH, base64url, json_object
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_base64url_reads_what_others_write(data: bytes) -> None:
     assert base64url(base64.urlsafe_b64encode(data).rstrip(b"=")) == data
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(ALPHABET), max_size=24).map(bytes))
 def test_base64url_has_one_text_for_one_value(text: bytes) -> None:
     try:
@@ -38,13 +36,11 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=4), st.booleans())
 def test_json_reads_what_others_write(value: dict[str, object], ascii_only: bool) -> None:
     assert json_object(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
 def test_json_gives_an_object_or_a_value_error(data: bytes) -> None:
     try:
@@ -86,7 +82,6 @@ def test_brackets_that_do_not_nest_are_no_depth() -> None:
     assert json_object(json.dumps({"a": strings, "b": [{}, []] * 50}).encode())["a"] == strings
 
 
-@settings(deadline=None)
 @given(st.text('[]{}"\\,:a', max_size=200))
 def test_brackets_of_any_kind_give_an_object_or_a_value_error(text: str) -> None:
     try:

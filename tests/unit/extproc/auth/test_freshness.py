@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth.freshness import MAX_LIFETIME, MAX_RETRY, MIN_LIFETIME, lifetime, retry_delay
@@ -40,7 +40,6 @@ def test_a_set_is_refreshed_before_it_is_too_old() -> None:
     assert lifetime("", "", 60.0) == 30.0
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_no_header_leads_out_of_the_bounds(cache_control: str, age: str) -> None:
     assert MIN_LIFETIME <= lifetime(cache_control, age, 7 * DAY) <= MAX_LIFETIME

@@ -413,7 +413,7 @@ _names = ["iss", "sub", "aud", "exp", "nbf", "iat", "scope", "alg", "kid", "typ"
 _object = st.dictionaries(st.sampled_from(_names), _claim)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_object, _object, st.booleans())
 def test_any_claims_in_a_signed_token_give_an_identity_or_a_refusal(
     header: dict[str, object], payload: dict[str, object], near: bool
@@ -424,7 +424,7 @@ def test_any_claims_in_a_signed_token_give_an_identity_or_a_refusal(
     documented(f"Bearer {token}".encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=60))
 def test_any_bytes_in_the_parts_of_a_token_are_refused(head: bytes, body: bytes, tail: bytes) -> None:
     documented(f"Bearer {b64(head)}.{b64(body)}.{b64(tail)}".encode())

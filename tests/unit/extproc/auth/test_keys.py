@@ -2,7 +2,7 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 from support.signed_tokens import SECRET, claims, jwk_set, jwks, keys, public_jwk, sign
@@ -199,7 +199,6 @@ _jwk = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=40)
     | st.lists(_jwk | st.none(), max_size=3).map(lambda entries: json.dumps({"keys": entries}).encode())

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.signed_tokens import b64, claims, json_text, sign
 
@@ -93,7 +93,6 @@ _header: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=80)
     | st.lists(_segment, min_size=1, max_size=4).map(lambda parts: ".".join(parts).encode())

@@ -258,20 +258,18 @@ def loads_or_refuses(text: str) -> None:
 
 
 @given(GARBAGE)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_garbage_gives_a_configuration_or_a_config_error(value: object) -> None:
     loads_or_refuses(json.dumps(value))
     loads_or_refuses(json.dumps({"kind": "ConfigMap", "data": {"gatewayConfiguration": json.dumps(value)}}))
 
 
 @given(st.one_of(st.text(), st.text("[]{}:,-#&*!|>'\"% \n\ta1?@`"), st.binary().map(lambda raw: raw.decode("latin-1"))))
-@settings(deadline=None)
 def test_text_gives_a_configuration_or_a_config_error(text: str) -> None:
     loads_or_refuses(text)
 
 
 @given(number=st.integers(0, 60), insert=st.text(max_size=4), cut=st.integers(0, 3))
-@settings(deadline=None)
 def test_a_damaged_manifest_gives_a_configuration_or_a_config_error(number: int, insert: str, cut: int) -> None:
     lines = (DATA / "page-auth.yaml").read_text().split("\n")
     lines[number : number + cut] = [insert]

@@ -14,7 +14,7 @@ from extproc.errors import Refusal
 from extproc.parsers import Api, ParsedRequest, parse
 from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_MODEL, MAX_VALUES, UNCOUNTED_BODY
 
-FEW = settings(max_examples=40, deadline=None)  # one for each API
+FEW = settings(max_examples=40)  # one for each API
 
 PATHS = {
     Api.OPENAI_CHAT: "/v1/chat/completions",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from extproc.parsers.digest import LONG_STRING, PIECE, canonical, digest
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 
 def test_canonical() -> None:

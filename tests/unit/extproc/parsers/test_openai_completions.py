@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from extproc.parsers import parse
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 ids = st.lists(st.integers(0, 200_000), max_size=20)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from extproc.parsers import parse
 from extproc.parsers.text import MAX_FIELDS, escape
 
-FEW = settings(max_examples=40, deadline=None)  # one for each API
+FEW = settings(max_examples=40)  # one for each API
 
 #: Marks and what could be mistaken for one are frequent.
 texts = st.text(

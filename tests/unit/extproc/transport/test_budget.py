@@ -134,5 +134,5 @@ class Machine(RuleBasedStateMachine):
         assert not self.stopped or self.calls.budget.total > LIMIT - MESSAGE
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_any_order = Machine.TestCase

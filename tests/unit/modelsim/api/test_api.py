@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsim.api import APIS
@@ -131,7 +131,6 @@ FIELDS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(APIS)), st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=5))
 def test_any_body_is_read_or_refused(path: str, fields: dict[str, Any]) -> None:
     with suppress(ApiError):

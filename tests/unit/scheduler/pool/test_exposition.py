@@ -95,7 +95,6 @@ pages = (
 )
 
 
-@settings(deadline=None)
 @given(pages)
 def test_agrees_with_the_library(page: str) -> None:
     for name in NAMES:
@@ -104,7 +103,7 @@ def test_agrees_with_the_library(page: str) -> None:
             assert same(find(page, name, suffix), theirs), (name, suffix)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(pages, min_size=2, max_size=3))
 def test_what_earlier_pages_were_like_changes_nothing(several: list[str]) -> None:
     for name in NAMES:
@@ -114,7 +113,6 @@ def test_what_earlier_pages_were_like_changes_nothing(several: list[str]) -> Non
                 assert same(read(family, page.encode(), suffix), find(page, name, suffix))
 
 
-@settings(deadline=None)
 @given(st.one_of(st.binary(), pages.map(str.encode)), st.data())
 def test_no_page_raises(page: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(page)))

@@ -13,7 +13,7 @@ from extproc.outcome.usage.sse import MAX_EVENT
 from extproc.parsers import Api
 from extproc.protocol.events import TokenUsage
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 OPENAI = {
     "prompt_tokens": 10,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extproc.outcome.usage.sse import SseParser
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 LIMIT = 40
 

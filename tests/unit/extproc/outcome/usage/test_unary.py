@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from extproc.outcome.usage.unary import KEPT, UnaryBody
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
 SMALL = 400
