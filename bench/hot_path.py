@@ -25,8 +25,10 @@ from extproc.parsers import parse
 from extproc.process.build_info import compiled
 from extproc.protocol.headers import AUTHORIZATION, Headers
 from extproc.protocol.replies import Mutation, RequestBodyReply, Tag
+from extproc.request.context import Context
 from extproc.request.mutation import destination
 from extproc.request.pipeline import Pipeline
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.metrics import Metrics
@@ -166,11 +168,15 @@ def main() -> None:
     metrics = Metrics(list)
     profile, _ = build(SchedulerConfig(), in_tree_registry(), observe=metrics.plugin, clock=time.perf_counter)
     authenticator: Any = CachedAuthenticator()
+    rng = random.Random(2)
     pipeline = Pipeline(
-        pools={"default": Pool("default", store, profile)}, authenticator=authenticator, metrics=metrics,
-        decisions=DecisionLog(256), ledger=Ledger(), witnesses=(), max_body=1 << 24, forward_token=False,
+        router=Router({"default": Pool("default", store, profile)}, rng=rng),
+        context=Context(metrics=metrics, ledger=Ledger(), clock=time.monotonic, wall_clock=time.time, rng=rng),
+        authenticator=authenticator,
+        decisions=DecisionLog(256),
+        max_body=1 << 24,
+        forward_token=False,
         identity_headers={},
-        clock=time.monotonic, wall_clock=time.time, rng=random.Random(2),
     )  # fmt: skip
 
     raw = bodies(options.kib << 10)
@@ -195,7 +201,7 @@ def main() -> None:
         one.close()
         if len(waiting) == LOGGED:
             for entry, (key, picked) in zip(wire.decode_log(told), waiting, strict=True):
-                pipeline.ledger.arrived(key, from_log(msgspec.structs.replace(entry, served=picked)), now)
+                pipeline.context.ledger.arrived(key, from_log(msgspec.structs.replace(entry, served=picked)), now)
             waiting.clear()
 
     for number in range(PROMPTS):
@@ -209,7 +215,7 @@ def main() -> None:
         "hash": lambda n: index.hashes("bench", parsed[n % PROMPTS].prompt),
         "match": lambda n: index.match(hashes[n % PROMPTS], store.snapshot(now)),
         "schedule, hash and match in it": lambda n: schedule(
-            profile, requests[n % PROMPTS], store.snapshot(now), now=now, rng=pipeline.rng
+            profile, requests[n % PROMPTS], store.snapshot(now), now=now, rng=rng
         ),
         "count in and out": lambda _n: store.acquire(pods[0], 100, now).release(now),
         "encode": lambda n: wire.encode(RequestBodyReply(Mutation(destination=value), None, Tag(f"{n:016x}"))),

@@ -8,13 +8,13 @@ from extproc.outcome.watch import AnswerWatch
 from extproc.parsers import Api, ParsedRequest
 from extproc.protocol.events import ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
 from extproc.protocol.headers import TRACEPARENT, Headers
+from extproc.request.context import Context
 from extproc.routing.pool import Pool
 from extproc.telemetry.finished import Ended
 from scheduler.cycle import record_at
 from scheduler.types import Decision, Request, Undo
 
 if TYPE_CHECKING:
-    from extproc.request.pipeline import Pipeline
     from scheduler.pool.store import Ticket
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Flight:
     """What is to be made true at the request's end, of what was noted at its pick. `end()` it, whatever happens.
 
     Args:
-        pipeline: what all requests share.
+        context: what all requests share.
         pool: whose pods were chosen from.
         request: as the pods see it.
         decision: where it goes.
@@ -39,13 +39,13 @@ class Flight:
     """
 
     __slots__ = (
-        "_decision", "_ended", "_headers", "_pipeline", "_pool", "_prefill", "_request", "_started", "_streamed",
+        "_context", "_decision", "_ended", "_headers", "_pool", "_prefill", "_request", "_started", "_streamed",
         "_subject", "_ticket", "_watch", "decision_seconds", "key", "model",
     )  # fmt: skip
 
     def __init__(
         self,
-        pipeline: "Pipeline",
+        context: Context,
         pool: Pool,
         request: Request,
         decision: Decision,
@@ -55,7 +55,7 @@ class Flight:
         started: float,
         now: float,
     ) -> None:
-        self._pipeline = pipeline
+        self._context = context
         self._pool = pool
         self._request: Request | None = request
         self._decision = decision
@@ -72,7 +72,7 @@ class Flight:
         self._ended = 0.0
         #: The name that the client gave, whatever the pods know the model by.
         self.model = "" if parsed is None else parsed.model
-        self.key = pipeline.next_key()
+        self.key = context.next_key()
         self.decision_seconds = 0.0
         # An answer may take minutes, and a prompt be megabytes.
         request.prompt.drop_unseen()
@@ -80,23 +80,23 @@ class Flight:
     def observe(self, event: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
         """Takes in what is shown of the answer."""
         if isinstance(event, ResponseTrailers):
-            self._watch.trailers(event, self._pipeline.clock())
+            self._watch.trailers(event, self._context.clock())
         elif isinstance(event, ResponseHeaders):
             self._watch.headers(event)
             if self._prefill is not None:
                 # The answer begins: the prompt is computed.
-                self._prefill.release(self._pipeline.clock())
+                self._prefill.release(self._context.clock())
         else:
-            self._watch.body(event, self._pipeline.clock())
+            self._watch.body(event, self._context.clock())
 
     def end(self) -> None:
         """The stream is over: releases what the request held. Call it once."""
-        now = self._pipeline.clock()
+        now = self._context.clock()
         outcome = self._watch.outcome
         if self._prefill is not None:
             self._prefill.release(now)
         # Where Envoy shows the headers of answers, and not their rest, its log tells more than they do.
-        if outcome.status is not None and not (outcome.ttft is None and self._pipeline.log_tells_more):
+        if outcome.status is not None and not (outcome.ttft is None and self._context.log_tells_more):
             # Before the release: the count that goes is then that of the pod that served.
             try:
                 self._learn(outcome)
@@ -105,7 +105,7 @@ class Flight:
             return
         self._ticket.release(now)
         self._ended = now
-        self._pipeline.ledger.expect(self.key, self._learn_late, now)
+        self._context.ledger.expect(self.key, self._learn_late, now)
 
     def _learn_late(self, outcome: Outcome) -> None:
         try:
@@ -116,9 +116,9 @@ class Flight:
 
     def _learn(self, outcome: Outcome) -> None:
         """How the request ended, from whatever source: what was noted at the pick is made true."""
-        pipeline, decision, request, store = self._pipeline, self._decision, self._request, self._pool.store
+        context, decision, request, store = self._context, self._decision, self._request, self._pool.store
         assert request is not None  # noqa: S101 - an end is learnt once
-        now = pipeline.clock()
+        now = context.clock()
         status = outcome.status
         picked = decision.pod.address
         served = outcome.served or picked
@@ -147,8 +147,8 @@ class Flight:
                 )
         seconds = (self._ended or now) - self._started
         gone = not store.has(served)
-        pipeline.metrics.ended(self.model, picked, outcome, seconds, streamed=self._streamed, gone=gone)
-        if pipeline.witnesses:
+        context.metrics.ended(self.model, picked, outcome, seconds, streamed=self._streamed, gone=gone)
+        if context.witnesses:
             self._tell(request, outcome, seconds, now - (self._ended or now))
         # The request looks things up in its exchange: with its prompt, it would wait for the garbage collector.
         self._request = None
@@ -159,7 +159,7 @@ class Flight:
 
     def _tell(self, request: Request, outcome: Outcome, seconds: float, since: float) -> None:
         ended = Ended(
-            at=self._pipeline.wall_clock() - since,
+            at=self._context.wall_clock() - since,
             seconds=seconds,
             decision_seconds=self.decision_seconds,
             model=self.model,
@@ -170,11 +170,11 @@ class Flight:
             subject=self._subject,
             traceparent=self._headers.get(TRACEPARENT),
         )
-        for witness in self._pipeline.witnesses:
+        for witness in self._context.witnesses:
             try:
                 witness.ended(ended)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong there, the request is to be counted
-                self._pipeline.failed_witness(witness, error)
+                self._context.failed_witness(witness, error)
 
     def _moved(self, request: Request, address: str, now: float, *, computed: bool) -> None:
         """A retry was answered by another pod than the one picked: what was noted of the one is true of the other."""
@@ -186,7 +186,7 @@ class Flight:
             pod = snapshot.pods[row]
             self._ticket.move(pod)
             if computed:
-                record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._pipeline.rng)
+                record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._context.rng)
 
 
 def take_back(decision: Decision) -> None:

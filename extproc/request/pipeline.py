@@ -7,8 +7,7 @@ awaits it and calls `resume`.
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from random import Random
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,12 +18,8 @@ from extproc.errors import (
     bad_request,
     body_too_large,
     forbidden,
-    model_not_found,
-    no_ready_pod,
-    saturated,
     shown,
 )
-from extproc.outcome.ledger import Ledger
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.protocol.actions import HeadReady, RequestReady
 from extproc.protocol.events import Event, RequestHeaders, ResponseHeaders
@@ -43,102 +38,61 @@ from extproc.protocol.headers import (
 )
 from extproc.protocol.replies import NO_MUTATION, Mutation, Reply, Tag
 from extproc.protocol.session import Session
+from extproc.request.context import Context
 from extproc.request.flight import Flight, take_back
 from extproc.request.mutation import admission, destination, with_length
 from extproc.request.rewrite_answer import answer_names
 from extproc.request.rewrite_body import names_models, replace_model
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
-from extproc.routing.routes import Routes, in_order
 from extproc.telemetry.decision_log import DecisionLog
-from extproc.telemetry.finished import Witness
-from extproc.telemetry.metrics import Metrics
-from scheduler.config import MAX_PODS
-from scheduler.cycle import schedule
-from scheduler.disaggregation import Disaggregation
-from scheduler.errors import NoReadyPod, Saturated
 from scheduler.types import Decision, Prompt, Request
 
 log = logging.getLogger(__name__)
 
 #: Methods whose body is read for a model's name.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_MAX_KEY = 2**64 - 1
 _JSON = re.compile(r"[/+]json\b")
 
 
 class Pipeline:
-    """What all requests of a gateway share. One thread only."""
+    """What the exchanges of a gateway share. One thread only.
+
+    Args:
+        router: chooses pool and pod.
+        context: clocks, counts and keys, which the requests' bookkeeping shares.
+        authenticator: None: authentication is off.
+        decisions: keeps the newest decisions for the admin pages.
+        max_body: largest request body, bytes.
+        forward_token: whether model servers get the Authorization header.
+        explain_to_clients: whether a client that asks gets the decision in a header.
+        identity_headers: header name → claim, for model servers.
+        foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
+    """
 
     def __init__(
         self,
         *,
-        pools: Mapping[str, Pool],
-        routes: Routes | None = None,
+        router: Router,
+        context: Context,
         authenticator: TokenChecker | None,
-        metrics: Metrics,
         decisions: DecisionLog,
-        ledger: Ledger,
-        witnesses: Sequence[Witness],
         max_body: int,
-        forward_token: bool,
+        forward_token: bool = False,
         explain_to_clients: bool = False,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
-        most_pods: int = MAX_PODS,
-        log_tells_more: bool = False,
-        disaggregation: Disaggregation | None = None,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-        rng: Random,
     ) -> None:
-        self.pools = pools
-        #: None: every request goes to the first pool. A reload puts others here.
-        self.routes = routes
-        self.first_pool = next(iter(pools.values()))
+        self.router = router
+        self.context = context
         self.authenticator = authenticator
-        self.metrics = metrics
         self.decisions = decisions
         self.max_body = max_body
         #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
         self.explain_to_clients = explain_to_clients
-        #: Header name → claim: what model servers are told of who asks.
         self.identity_headers = identity_headers
-        #: Whether another Envoy than ours asks, which has not taken out of requests what clients may not say.
         self.foreign = foreign
-        #: In the answer: the best, and those that the data plane may try after it.
-        self.most_pods = most_pods
-        #: Whether the access log tells what the headers of an answer, which are shown, do not.
-        self.log_tells_more = log_tells_more
-        #: None: each request is one pod's.
-        self.disaggregation = disaggregation
-        self.clock = clock
-        self.wall_clock = wall_clock
-        self.rng = rng
-        self.ledger = ledger
-        self.witnesses = witnesses
-        self._failed_witnesses: list[Witness] = []
-        # From a random start, so that entries of a process that was before this one are not taken for its own.
-        self._keys = self._first_key = rng.getrandbits(64)
-
-    def next_key(self) -> str:
-        """A key that no other request has: 16 characters."""
-        self._keys = (self._keys + 1) & _MAX_KEY
-        return f"{self._keys:016x}"
-
-    def issued(self, key: str) -> bool:
-        """Whether `key` came from here, and not from another process."""
-        try:
-            number = int(key, 16)
-        except ValueError:
-            return False
-        return (number - self._first_key - 1) & _MAX_KEY < (self._keys - self._first_key) & _MAX_KEY
-
-    def failed_witness(self, witness: Witness, error: Exception) -> None:
-        """Said once for each: a disk that is full stays so for a while."""
-        if witness not in self._failed_witnesses:
-            self._failed_witnesses.append(witness)
-            log.error("requests are not written down, or not all", exc_info=error)
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
         """The decision that a request with this body would get now. Nothing is routed, counted or remembered.
@@ -147,11 +101,10 @@ class Pipeline:
             Refusal: it would be refused.
         """
         parsed = parse(path, body)
-        now = self.clock()
         request = Request(model=parsed.model, prompt=parsed.prompt)
-        pool, request, decision = _routed(self, request, now, record=False)
+        pool, request, decision = self.router.choose(request, self.context.clock(), record=False)
         log_of_one = DecisionLog(1)
-        log_of_one.add(self.wall_clock(), request, decision, model=parsed.model, pool=pool.name)
+        log_of_one.add(self.context.wall_clock(), request, decision, model=parsed.model, pool=pool.name)
         return next(log_of_one.rows(1))
 
     def open(self) -> "Exchange":
@@ -170,7 +123,7 @@ class Exchange:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._session = Session(max_body=pipeline.max_body)
-        self._started = pipeline.clock()
+        self._started = pipeline.context.clock()
         self._head: RequestHeaders | None = None
         self._identity: Identity | None = None
         #: None until the request was sent on.
@@ -180,7 +133,7 @@ class Exchange:
         self._rewrite_answer = False
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
-        pipeline.metrics.opened()
+        pipeline.context.metrics.opened()
 
     def handle(self, event: Event) -> list[Reply]:
         """What is to be answered to `event`, in order.
@@ -219,7 +172,7 @@ class Exchange:
         if self._closed:
             return
         self._closed = True
-        self._pipeline.metrics.closed()
+        self._pipeline.context.metrics.closed()
         if self._flight is not None:
             self._flight.end()
 
@@ -228,20 +181,24 @@ class Exchange:
         if authenticator is not None:
             headers = head.headers
             verdict = authenticator.check(
-                headers.raw(AUTHORIZATION), headers.count(AUTHORIZATION), now=self._pipeline.wall_clock(), final=final
+                headers.raw(AUTHORIZATION),
+                headers.count(AUTHORIZATION),
+                now=self._pipeline.context.wall_clock(),
+                final=final,
             )
             if isinstance(verdict, Pending):
                 self.pending = verdict
                 return
             self._identity = verdict
-            self._pipeline.metrics.authenticated("ok")
+            self._pipeline.context.metrics.authenticated("ok")
         ready = self._session.proceed(self._admission())
         if ready is not None:
             self._decide(ready)
 
     def _decide(self, ready: RequestReady) -> None:
         pipeline = self._pipeline
-        now = pipeline.clock()
+        context = pipeline.context
+        now = context.clock()
         headers = ready.head.headers
         parsed = self._parse(ready, headers)
         request = Request(
@@ -259,22 +216,22 @@ class Exchange:
         if restricted and parsed is not None and names_models(ready.body or b"{}"):
             raise bad_request("The request body names `model` twice.", code="invalid_value", param="model")
         asked = request.model
-        pool, request, decision = _routed(pipeline, request, now)
+        pool, request, decision = pipeline.router.choose(request, now)
         body = None
         if request.model != asked:
             body = _renamed(ready, request, decision)
-            route = None if pipeline.routes is None else pipeline.routes.find(asked)
+            route = None if pipeline.router.routes is None else pipeline.router.routes.find(asked)
             self._rewrite_answer = route is not None and route.rewrite_answers
         subject = identity.subject if identity is not None else ""
-        flight = Flight(pipeline, pool, request, decision, parsed, headers, subject, self._started, now)
+        flight = Flight(context, pool, request, decision, parsed, headers, subject, self._started, now)
         self._flight = flight
         mutation = self._mutation(pool, decision)
         if body is not None and headers.raw(CONTENT_LENGTH) is not None:
             mutation = with_length(mutation, len(body))
         self._session.route(mutation, body, Tag(flight.key, self._explanation(pool, decision)))
-        flight.decision_seconds = pipeline.clock() - now
-        pipeline.metrics.decided(flight.decision_seconds, decision.prefix_match)
-        pipeline.decisions.add(pipeline.wall_clock(), request, decision, model=asked, pool=pool.name)
+        flight.decision_seconds = context.clock() - now
+        context.metrics.decided(flight.decision_seconds, decision.prefix_match)
+        pipeline.decisions.add(context.wall_clock(), request, decision, model=asked, pool=pool.name)
         if log.isEnabledFor(logging.DEBUG):
             extra = {"request_id": request.id, "model": asked, "pool": pool.name, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
@@ -290,7 +247,7 @@ class Exchange:
         if pipeline.foreign and self._head is not None and self._head.headers.raw(DESTINATION) is not None:
             removed = (*removed, DESTINATION)
         # Where not everybody may go everywhere, where to is to be known before anybody is let in.
-        admitted = identity is not None and identity.models is None and pipeline.routes is None
+        admitted = identity is not None and identity.models is None and pipeline.router.routes is None
         return admission(told, removed, admitted) if told or removed or admitted else NO_MUTATION
 
     def _name_as_asked(self, headers: Headers, model: str) -> None:
@@ -308,7 +265,7 @@ class Exchange:
             told = (*told, (PREFILLER, decision.prefill.pod.address))
             removed = tuple([one for one in removed if one != PREFILLER])
         # Without routes there is one pool, and Envoy need not know its name.
-        name = "" if self._pipeline.routes is None else pool.name
+        name = "" if self._pipeline.router.routes is None else pool.name
         return Mutation(told, removed, destination(decision.pods), name)
 
     def _explanation(self, pool: Pool, decision: Decision) -> str:
@@ -367,7 +324,7 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._session.reject(refusal)
-        metrics = self._pipeline.metrics
+        metrics = self._pipeline.context.metrics
         if self._identity is None and self._pipeline.authenticator is not None:
             metrics.authenticated(refusal.detail)  # nothing else is refused before it is known who asks
         reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
@@ -376,38 +333,6 @@ class Exchange:
             request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
             extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
             log.info("refused", extra={**extra, "detail": refusal.detail})
-
-
-def _routed(pipeline: Pipeline, request: Request, now: float, *, record: bool = True) -> tuple[Pool, Request, Decision]:
-    """The pool, the request under the name that the pool knows its model by, and where it goes."""
-    routes = pipeline.routes
-    try:
-        if routes is None:
-            pool = pipeline.first_pool
-            return pool, request, _scheduled(pipeline, pool, request, now, record=record)
-        route = routes.find(request.model)
-        if route is None:
-            raise model_not_found(request.model)
-        nobody: NoReadyPod | None = None
-        for target in in_order(route, pipeline.rng):
-            pool = pipeline.pools[target.pool]
-            other = target.model and target.model != request.model
-            renamed = msgspec.structs.replace(request, model=target.model) if other else request
-            try:
-                return pool, renamed, _scheduled(pipeline, pool, renamed, now, record=record)
-            except NoReadyPod as error:
-                nobody = error
-        raise no_ready_pod(str(nobody)) from nobody
-    except NoReadyPod as error:
-        raise no_ready_pod(str(error)) from error
-    except Saturated as error:
-        raise saturated(str(error)) from error
-
-
-def _scheduled(pipeline: Pipeline, pool: Pool, request: Request, now: float, *, record: bool) -> Decision:
-    decide = schedule if pipeline.disaggregation is None else pipeline.disaggregation.schedule
-    snapshot, rng, most = pool.store.snapshot(now), pipeline.rng, pipeline.most_pods
-    return decide(pool.profile, request, snapshot, now=now, rng=rng, record=record, most=most)
 
 
 def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:

@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 from support.picker import BODY, HEADERS, MODES, PATIENCE, Picker, Said, picker
 
-from extproc import server
 from extproc.protocol.events import BodyMode
 from extproc.protocol.session import MAX_CHUNK
 
@@ -317,12 +316,11 @@ async def test_p10_endpoint_served(running: Picker, mode: BodyMode, phase: str) 
 
 
 @pytest.mark.parametrize("service", ["readiness", "envoy.service.ext_proc.v3.ExternalProcessor", ""])
-async def test_p11_readiness(tmp_path: Path, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p11_readiness(tmp_path: Path, service: str) -> None:
     """P11: `readiness` "Returns `NOT_SERVING` if the datastore has not synced", the ext_proc service "same criteria as readiness check"."""
-    monkeypatch.setattr(server, "FIRST_SYNC_WAIT", 0)
     source = tmp_path / "pods.yaml"
     document = f"endpoints: {{file: {{path: {source}, interval: 100ms}}, scrape: {{interval: 20ms}}}}\n"
-    async with picker(tmp_path, document, pods=1, ready=False) as running:
+    async with picker(tmp_path, document, pods=1, ready=False, first_sync_wait=0) as running:
         assert await running.health(service) == "NOT_SERVING"
         statuses = running.watch(service)
         assert await anext(statuses) == "NOT_SERVING"
@@ -334,11 +332,10 @@ async def test_p11_readiness(tmp_path: Path, service: str, monkeypatch: pytest.M
         await statuses.aclose()
 
 
-async def test_p11_liveness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p11_liveness(tmp_path: Path) -> None:
     """P11: `liveness` "Returns `SERVING` if the EPP process can respond to gRPC requests. This check does not depend on datastore sync status"."""
-    monkeypatch.setattr(server, "FIRST_SYNC_WAIT", 0)
     document = f"endpoints: {{file: {{path: {tmp_path}/none.yaml}}}}\n"
-    async with picker(tmp_path, document, pods=0, ready=False) as running:
+    async with picker(tmp_path, document, pods=0, ready=False, first_sync_wait=0) as running:
         assert await running.health("liveness") == "SERVING"
         assert await running.health("readiness") == "NOT_SERVING"
         with pytest.raises(grpc.aio.AioRpcError) as caught:

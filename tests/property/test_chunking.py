@@ -13,8 +13,10 @@ from extproc._pb import ProcessingRequest, ProcessingResponse
 from extproc.outcome.ledger import Ledger
 from extproc.protocol.events import BodyMode
 from extproc.protocol.session import MAX_CHUNK
+from extproc.request.context import Context
 from extproc.request.pipeline import Pipeline
 from extproc.request.rewrite_body import replace_model
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.routing.routes import Route, Routes, Rule, Target
 from extproc.telemetry.decision_log import DecisionLog
@@ -39,20 +41,22 @@ class World:
         store = PodStore(2.0, on_left=lambda _pod: None)
         store.set_pods(PODS, 1.0)
         profile, _ = build(SchedulerConfig(), in_tree_registry())
+        rng = random.Random(1)
         self.pipeline = Pipeline(
-            pools={"default": Pool("default", store, profile)},
-            routes=ROUTES if routes else None,
+            router=Router({"default": Pool("default", store, profile)}, ROUTES if routes else None, rng=rng),
+            context=Context(
+                metrics=Metrics(list),
+                ledger=Ledger(),
+                witnesses=[self],
+                clock=lambda: 1.0,
+                wall_clock=lambda: 1.0,
+                rng=rng,
+            ),
             authenticator=None,
-            metrics=Metrics(list),
             decisions=DecisionLog(0),
-            ledger=Ledger(),
-            witnesses=[self],
-            max_body=16 << 20,  # the longest request that is made here has 11 MB
+            max_body=16 << 20,
             forward_token=False,
             identity_headers={},
-            clock=lambda: 1.0,
-            wall_clock=lambda: 1.0,
-            rng=random.Random(1),
         )
 
     def ended(self, ended: Ended) -> None:

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2
 
 from extproc._pb import HeaderAppendAction, ProcessingRequest, ProcessingResponse
 from extproc.config import loads
+from extproc.gateway import FIRST_SYNC_WAIT, Gateway
 from extproc.protocol.events import BodyMode
 from extproc.protocol.headers import DESTINATION, DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
-from extproc.server import Gateway
 
 #: Much longer than anything takes: a test that hangs shall fail.
 PATIENCE = 20
@@ -283,18 +283,25 @@ _numbers = itertools.count()
 
 
 @contextlib.asynccontextmanager
-async def picker(folder: Path, document: str = "", *, pods: int = 3, ready: bool = True) -> AsyncIterator[Picker]:
+async def picker(
+    folder: Path,
+    document: str = "",
+    *,
+    pods: int = 3,
+    ready: bool = True,
+    first_sync_wait: float = FIRST_SYNC_WAIT,
+) -> AsyncIterator[Picker]:
     """A picker in front of `pods` pods. `document` is its configuration but for addresses; `ready`: waits for that."""
     servers = Pods()
     serving = _Serving()
-    logger = logging.getLogger("extproc.server")
+    logger = logging.getLogger("extproc.gateway")
     level = logger.level
     logger.addHandler(serving)
     logger.setLevel(logging.INFO)
     try:
         await servers.start(pods)
         gateway_config = loads(_document(document, folder, servers.addresses), "picker").config
-        gateway = Gateway(gateway_config)
+        gateway = Gateway(gateway_config, first_sync_wait=first_sync_wait)
         await gateway.start()
         try:
             where = serving.addresses["extproc"]

@@ -14,7 +14,9 @@ from extproc.protocol.events import (
 )
 from extproc.protocol.headers import Headers
 from extproc.protocol.replies import RequestBodyReply
+from extproc.request.context import Context
 from extproc.request.pipeline import Exchange, Pipeline
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decision_log import DecisionLog
@@ -58,19 +60,22 @@ class World:
         self.decisions = DecisionLog(10)
         self.ledger = Ledger()
         self.lines: list[bytes] = []
+        rng = random.Random(1)
         self.pipeline = Pipeline(
-            pools={"default": Pool("default", self.store, self.profile)},
+            router=Router({"default": Pool("default", self.store, self.profile)}, rng=rng),
+            context=Context(
+                metrics=self.metrics,
+                ledger=self.ledger,
+                witnesses=[AccessLog(self.lines.append)],
+                clock=lambda: self.now,
+                wall_clock=lambda: 1e9,
+                rng=rng,
+            ),
             authenticator=authenticator,
-            metrics=self.metrics,
             decisions=self.decisions,
-            ledger=self.ledger,
-            witnesses=[AccessLog(self.lines.append)],
             max_body=1 << 20,
             forward_token=False,
             identity_headers=identity_headers or {},
-            clock=lambda: self.now,
-            wall_clock=lambda: 1e9,
-            rng=random.Random(1),
         )
 
     def in_flight(self) -> list[int]:

@@ -156,7 +156,7 @@ def test_a_pod_that_left_meanwhile_gets_no_series() -> None:
 
 def test_an_end_is_told_of_as_of_the_end_and_not_of_its_log() -> None:
     world = World()
-    world.pipeline.wall_clock = lambda: 1e9 + world.now
+    world.pipeline.context.wall_clock = lambda: 1e9 + world.now
     exchange, picked = routed(world)
     world.now += 0.5
     exchange.close()
@@ -178,7 +178,7 @@ def test_a_fault_of_ours_at_the_end_is_not_the_logs(caplog: pytest.LogCaptureFix
     world = World()
     exchange, picked = routed(world)
     exchange.close()
-    world.pipeline.clock = lambda: 1 / 0
+    world.pipeline.context.clock = lambda: 1 / 0
     world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
     assert [record.message for record in caplog.records] == ["internal error"]
 
@@ -242,7 +242,7 @@ def test_whoever_writes_requests_down_and_fails_changes_nothing(caplog: pytest.L
         def ended(self, ended: object) -> None:
             raise OSError("disk full")
 
-    world.pipeline.witnesses = [Broken(), *world.pipeline.witnesses]
+    world.pipeline.context.witnesses = [Broken(), *world.pipeline.context.witnesses]
     for number in range(3):
         exchange, picked = routed(world)
         finish(world, exchange, picked)

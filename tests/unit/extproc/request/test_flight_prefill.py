@@ -11,7 +11,9 @@ from extproc.outcome.outcome import Outcome
 from extproc.protocol.events import BodyMode, ProtocolConfig, RequestBody, RequestHeaders, ResponseHeaders
 from extproc.protocol.headers import Headers
 from extproc.protocol.replies import Mutation, RequestBodyReply, RequestHeadersReply
+from extproc.request.context import Context
 from extproc.request.pipeline import Exchange, Pipeline
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.metrics import Metrics
@@ -35,21 +37,27 @@ class World:
         self.store = PodStore(2.0)
         pods = [Pod(DECODE), Pod(OTHER, labels={LABEL: "decode"}), Pod(PREFILL, labels={LABEL: "prefill"})]
         self.store.set_pods(pods, self.now)
+        rng = random.Random(1)
         self.pipeline = Pipeline(
-            pools={"default": Pool("default", self.store, build(SchedulerConfig(), in_tree_registry())[0])},
+            router=Router(
+                {"default": Pool("default", self.store, build(SchedulerConfig(), in_tree_registry())[0])},
+                disaggregation=Disaggregation(label=LABEL, threshold=100),
+                rng=rng,
+            ),
+            context=Context(
+                metrics=Metrics(list),
+                ledger=Ledger(),
+                witnesses=[],
+                clock=lambda: self.now,
+                wall_clock=lambda: 1e9,
+                rng=rng,
+            ),
             authenticator=None,
-            metrics=Metrics(list),
             decisions=DecisionLog(10),
-            ledger=Ledger(),
-            witnesses=[],
             max_body=1 << 20,
             forward_token=False,
             identity_headers={},
             foreign=foreign,
-            disaggregation=Disaggregation(label=LABEL, threshold=100),
-            clock=lambda: self.now,
-            wall_clock=lambda: 1e9,
-            rng=random.Random(1),
         )
 
     def send(self, prompt: str = LONG, **headers: str) -> tuple[Exchange, Mutation]:
@@ -73,7 +81,7 @@ def finish(world: World, exchange: Exchange, status: int = 200) -> None:
     """The stream ends, and then the access log tells how the request did."""
     exchange.close()
     outcome = Outcome(status=status, ttft=0.002, stream=0.009)
-    world.pipeline.ledger.arrived(exchange._flight.key, outcome, world.now)  # type: ignore[union-attr]  # it was sent on
+    world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, world.now)  # type: ignore[union-attr]  # it was sent on
 
 
 def test_a_long_prompt_is_computed_elsewhere() -> None:

@@ -222,17 +222,6 @@ def test_illegal_events_are_for_the_transport() -> None:
     assert "infer_gateway_streams 0.0" in World().page()
 
 
-def test_a_pipeline_knows_its_own_keys() -> None:
-    first, second = World().pipeline, World().pipeline
-    assert not first.issued(first.next_key()[:-1] + "g")
-    keys = [first.next_key() for _ in range(3)]
-    assert all(map(first.issued, keys))
-    assert not first.issued(f"{(int(keys[-1], 16) + 1) % 2**64:016x}")
-    assert not first.issued(f"{int(keys[0], 16) - 2:016x}")
-    second._keys = second._first_key = 2**64 - 2
-    assert [second.issued(key) for key in (second.next_key(), second.next_key(), "0", "1")] == [True, True, True, False]
-
-
 def test_what_is_checked_is_what_any_engine_takes_for_the_model() -> None:
     """Some JSON libraries take the first of two members, others the last."""
     identity = Identity("someone", "issuer", {}, frozenset({"m"}))

@@ -31,7 +31,9 @@ from extproc.protocol.replies import (
     ResponseBodyChunk,
     ResponseHeadersReply,
 )
+from extproc.request.context import Context
 from extproc.request.pipeline import Exchange, Pipeline
+from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.routing.routes import Route, Routes, Rule, Target
 from extproc.telemetry.access_log import AccessLog
@@ -74,21 +76,23 @@ class World:
         self.metrics = Metrics(list)
         self.lines: list[bytes] = []
         self.replies: list[Any] = []
+        rng = random.Random(1)
         self.pipeline = Pipeline(
-            pools=self.pools,
-            routes=Routes(RULES, Route("", (Target("small"),))),
+            router=Router(self.pools, Routes(RULES, Route("", (Target("small"),))), rng=rng),
+            context=Context(
+                metrics=self.metrics,
+                ledger=Ledger(),
+                witnesses=[AccessLog(self.lines.append)],
+                clock=lambda: 0.0,
+                wall_clock=lambda: 1e9,
+                rng=rng,
+            ),
             authenticator=authenticator,
-            metrics=self.metrics,
             decisions=DecisionLog(10),
-            ledger=Ledger(),
-            witnesses=[AccessLog(self.lines.append)],
             max_body=1 << 20,
             forward_token=False,
             explain_to_clients=True,
             identity_headers={},
-            clock=lambda: 0.0,
-            wall_clock=lambda: 1e9,
-            rng=random.Random(1),
         )
 
     def send(
@@ -145,12 +149,12 @@ def test_the_body_names_the_model_as_the_pool_knows_it() -> None:
 @pytest.mark.parametrize("model", ["lora", "org/m", "m"])
 def test_what_keeps_its_name_keeps_its_body(model: str) -> None:
     world = World()
-    world.pipeline.routes = Routes(
+    world.pipeline.router.routes = Routes(
         [
             Rule(Route("", (Target("large", model="org/m"),)), ("org/m",), ("lora",)),
             Rule(Route("", (Target("small"),))),
         ],
-        world.pipeline.routes.unnamed,  # type: ignore[union-attr]  # it was given some
+        world.pipeline.router.routes.unnamed,  # type: ignore[union-attr]  # it was given some
     )
     _, (reply,) = world.send(request(model))
     assert isinstance(reply, RequestBodyReply)
@@ -284,9 +288,9 @@ def answered(world: World, model: str, content_type: str = "application/json", e
 
 def rewriting() -> World:
     world = World()
-    world.pipeline.log_tells_more = True
+    world.pipeline.context.log_tells_more = True
     route = Route("", (Target("large", model="org/m"),), rewrite_answers=True)
-    world.pipeline.routes = Routes([Rule(route, ("m", "org/m"), ("lora",))], Route("", (Target("small"),)))
+    world.pipeline.router.routes = Routes([Rule(route, ("m", "org/m"), ("lora",))], Route("", (Target("small"),)))
     return world
 
 
@@ -325,8 +329,8 @@ def test_of_an_answer_whose_headers_alone_are_shown_the_log_tells_more(logged: b
     assert world.in_flight()["large"] == 0
     if logged:
         outcome = Outcome(status=200, usage=TokenUsage(5, 0, 2))
-        world.pipeline.ledger.arrived(exchange._flight.key, outcome, 0.0)  # type: ignore[union-attr]  # it was sent on
+        world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, 0.0)  # type: ignore[union-attr]  # it was sent on
     else:
-        world.pipeline.ledger.expire(1e9)
+        world.pipeline.context.ledger.expire(1e9)
     line = msgspec.json.decode(world.lines[0])
     assert (line["status"], line["completion_tokens"]) == (200, 2 if logged else None)

@@ -1,0 +1,413 @@
+"""The composition root: builds everything from a configuration, binds, serves, drains."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from extproc import __version__
+from extproc.admin.server import AdminServer
+from extproc.auth.jwks import JwksSource, key_sources
+from extproc.auth.jwt import Authenticator
+from extproc.config import EndpointsConfig, GatewayConfig, Loaded
+from extproc.config.reload import Watcher
+from extproc.config.sections.routing import DEFAULT_POOL
+from extproc.config.surfaces import surfaces
+from extproc.envoy.endpoints_file import EndpointsFile
+from extproc.errors import GatewayError, no_ready_pod
+from extproc.fleet.feeds import Feed, Feeds
+from extproc.fleet.sources import DiscoveryError
+from extproc.outcome.ledger import Ledger
+from extproc.outcome.outcome import from_log
+from extproc.process.build_info import compiled
+from extproc.protocol.events import LogEntry
+from extproc.request.context import Context
+from extproc.request.pipeline import Pipeline
+from extproc.routing.choice import Router
+from extproc.routing.pool import Pool
+from extproc.sharing.share import Shared
+from extproc.telemetry.access_log import AccessLog
+from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.finished import Witness
+from extproc.telemetry.metrics import Metrics
+from extproc.transport import Transport
+from extproc.workers.control import Line
+from scheduler.builder import build
+from scheduler.pool.store import PodStore
+from scheduler.profile import Profile
+from scheduler.registry import installed_registry
+from scheduler.types import Pod
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a process which ends waits for outcomes: ten times what Envoy collects its log for. Between looks: less.
+LAST_OUTCOMES = 0.5
+LOG_LOOK = 0.01
+#: Seconds between looks at readiness and at outcomes that do not come: a probe's own period is a second at the least.
+TEND_INTERVAL = 0.05
+#: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but somebody
+#: who is to look into why they do not come wants to be answered.
+FIRST_SYNC_WAIT = 5.0
+
+
+#: Sections that a reload puts into force, the others wait for a restart.
+RELOADED = frozenset({"scheduler", "logging", "routes"})
+
+
+class StartError(GatewayError):
+    """The gateway cannot start. `str()` says why, in one message."""
+
+
+def _transport(config: GatewayConfig) -> Callable[..., Transport]:
+    # The other one is not imported: grpc brings threads and 20 MB of its own.
+    if config.transport.lean:
+        from extproc.transport.http2.server import SidecarServer
+
+        return SidecarServer
+    from extproc.transport.grpcio import GrpcServer
+    from extproc.transport.tls import Tls
+
+    given = config.transport.tls
+    tls = None if given is None else Tls(given.cert_file, given.key_file, given.client_ca_file)
+    return partial(GrpcServer, tls=tls)
+
+
+class Gateway:
+    """The sidecar: start it, stop it.
+
+    Args:
+        config: of the whole gateway.
+        shared: what this process shares with others; None: it is the only one.
+        line: to the supervisor of several processes.
+        first_sync_wait: seconds that the start waits for the pods before requests are taken.
+
+    Raises:
+        StartError: a source of pods cannot work here.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        shared: Shared | None = None,
+        line: Line | None = None,
+        *,
+        first_sync_wait: float = FIRST_SYNC_WAIT,
+    ) -> None:
+        self._config = config
+        self._first_sync_wait = first_sync_wait
+        self._shared = shared
+        self._place = None if shared is None else shared.place
+        self._line = line
+        sections = config.all_pools()
+        self._pools: dict[str, Pool] = {}
+        self._metrics = Metrics(self._rows, tuple(sections))
+        for name, section in sections.items():
+            self._pools[name] = self._pool(name, section)
+        self._metrics.watch_plugins(self._plugin_statistics)
+        try:
+            feeds = [
+                Feed(
+                    self._pools[name], section, self._metrics,
+                    section="endpoints" if name == DEFAULT_POOL else f"pools.{name}",
+                )
+                for name, section in sections.items()
+            ]  # fmt: skip
+        except DiscoveryError as error:
+            raise StartError(f"cannot start: {error}") from error
+        self._decisions = DecisionLog(config.debug.decisions)
+        self._ledger = Ledger()
+        self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
+        self._feeds = Feeds(feeds, self._endpoints_file, self._metrics, leads=shared is None)
+        self._admin = AdminServer(
+            host=config.admin.host,
+            port=config.admin.port,
+            metrics=self._metrics,
+            not_ready=self.not_ready,
+            pods=self._rows,
+            decisions=self._decisions,
+            explain=self._explain,
+            path=None if self._place is None else self._place.admin_socket,
+        )
+        self._key_sources: tuple[JwksSource, ...] = ()
+        self._transport: Transport | None = None
+        self._pipeline: Pipeline | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cleanup = contextlib.AsyncExitStack()
+        self._draining = False
+
+    def _pool(self, name: str, endpoints: EndpointsConfig) -> Pool:
+        def left(pod: Pod) -> None:
+            # Of whichever profile is in force then.
+            self._pools[name].profile.left(pod)
+
+        profile = self._build_profile(self._config, warn=not self._pools)
+        stale_after = endpoints.effective_stale_after()
+        if self._shared is None:
+            return Pool(name, PodStore(stale_after, on_left=left), profile)
+        store = self._shared.store(name, stale_after, left)
+        self._shared.plugins(name, profile)
+        return Pool(name, store, profile)
+
+    def _build_profile(self, config: GatewayConfig, before: Profile | None = None, *, warn: bool) -> Profile:
+        profile, warnings = build(
+            config.scheduler.config(),
+            installed_registry(),
+            observe=self._metrics.plugin,
+            on_fault=self._plugin_fault,
+            clock=time.perf_counter,
+            before=before,
+        )
+        for warning in warnings if warn else ():
+            log.warning("configuration: %s", warning)
+        return profile
+
+    def _rows(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        return [{**row, "pool": pool.name} for pool in self._pools.values() for row in pool.store.statistics(now)]
+
+    def _plugin_statistics(self) -> dict[str, dict[str, float]]:
+        """Of the profiles that are in force now, over all pools."""
+        sums: dict[str, dict[str, float]] = {}
+        for pool in self._pools.values():
+            for plugin, values in pool.profile.statistics().items():
+                of_plugin = sums.setdefault(plugin, {})
+                for name, value in values.items():
+                    of_plugin[name] = of_plugin.get(name, 0.0) + value
+        return sums
+
+    def _witnesses(self) -> list[Witness]:
+        config = self._config
+        witnesses: list[Witness] = []
+        if config.logging.access:
+            witnesses.append(AccessLog(partial(os.write, sys.stdout.fileno())))
+        if config.tracing.endpoint is not None:
+            try:
+                from extproc.telemetry.tracing import Tracing
+            except ImportError as error:
+                raise StartError("cannot start: tracing needs pip install 'infer-gateway[otel]'") from error
+            tracing = Tracing(config.tracing.endpoint, config.tracing.sample_ratio, random.random)
+            self._cleanup.push_async_callback(asyncio.to_thread, tracing.close)
+            witnesses.append(tracing)
+        return witnesses
+
+    def _build_transport(self, authenticator: Authenticator | None) -> Transport:
+        config = self._config
+        rng = random.Random()  # noqa: S311 - ties between pods are no secret
+        pipeline = self._pipeline = Pipeline(
+            router=Router(
+                self._pools,
+                config.routing(),
+                disaggregation=config.disaggregation.roles(),
+                most_pods=config.most_pods(),
+                rng=rng,
+            ),
+            context=Context(
+                metrics=self._metrics,
+                ledger=self._ledger,
+                witnesses=self._witnesses(),
+                log_tells_more=config.rewrites_answers(),
+                clock=time.monotonic,
+                wall_clock=time.time,
+                rng=rng,
+            ),
+            authenticator=authenticator,
+            decisions=self._decisions,
+            max_body=config.listener.max_body_bytes,
+            forward_token=config.auth is not None and config.auth.forward_token,
+            explain_to_clients=config.debug.response_header,
+            identity_headers=config.identity_headers(),
+            foreign=not config.transport.own_envoy,
+        )
+        server = _transport(config)
+        return server(
+            pipeline.open,
+            self._metrics,
+            self._log_entry,
+            address=config.transport.address if self._place is None else self._place.address,
+            max_body=config.listener.max_body_bytes,
+            max_streams=config.transport.max_concurrent_streams,
+        )
+
+    def not_ready(self) -> str:
+        """Why the gateway is not ready; empty when it is."""
+        if self._draining:
+            return "draining"
+        if reason := self._feeds.not_ready():
+            return reason
+        if not all(source.ready for source in self._key_sources):
+            return "not every issuer's keys were fetched yet"
+        return "" if self._shared is None else self._shared.peers.not_ready()
+
+    async def start(self) -> None:
+        """Binds and begins to serve. Readiness follows by itself.
+
+        Raises:
+            StartError: an address or a file is not to be had.
+        """
+        policy = self._config.auth_policy()
+        authenticator = None
+        if policy is not None:
+            self._key_sources = await self._cleanup.enter_async_context(key_sources(policy))
+            authenticator = Authenticator(policy, self._key_sources)
+            self._metrics.watch_keys(lambda: [source.statistics(time.time()) for source in self._key_sources])
+        try:
+            self._endpoints_file.keep_or_create()
+            admin = await self._admin.start()
+            await self._cleanup.enter_async_context(self._feeds)
+            if self._shared is not None:
+                self._tasks.append(asyncio.create_task(self._lead(self._shared)))
+            # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._first_sync_wait):
+                    await self._feeds.known.wait()
+            if self._shared is not None:
+                # And one that knows less than the others would decide worse than they do. What they note of pods that
+                # are not known here is lost.
+                self._shared.entries.on_entry = self._log_entry_of_another
+                await self._shared.peers.start()
+                self._cleanup.push_async_callback(self._shared.peers.stop)
+                await self._shared.peers.caught_up()
+            transport = self._build_transport(authenticator)
+            address = await transport.start()
+        except OSError as error:
+            raise StartError(f"cannot start: {error}") from error
+        self._transport = transport
+        self._tasks.append(asyncio.create_task(self._tend(transport)))
+        # What is there by now stays: a full collection over all modules would hold up every request for 20 ms.
+        gc.collect()
+        gc.freeze()
+        if self._place is not None:
+            # What is open is said by the supervisor, for all.
+            log.info("process serving", extra={"worker": self._place.name, "pid": os.getpid(), "extproc": address})
+            return
+        # Every open surface, by name: this line is the first that an operator wants to see.
+        opened = surfaces(self._config, extproc=address, admin=admin)
+        log.info(
+            "serving",
+            extra={
+                "version": __version__,
+                "compiled": compiled(),
+                "extproc": address,
+                "admin": admin,
+                "endpoints_file": self._config.envoy.endpoints_file,
+                "auth": authenticator is not None,
+                "surfaces": [str(surface) for surface in opened],
+            },
+        )
+        for surface in opened:
+            if surface.exposed:
+                log.warning("open to other machines", extra={"surface": str(surface)})
+
+    async def _lead(self, shared: Shared) -> None:
+        await shared.lead.taken()
+        log.info("process leads", extra={"worker": shared.place.name})
+        self._feeds.lead()
+
+    def watch(self, path: str | None, loaded: Loaded) -> None:
+        """Follows the configuration at `path` from now on."""
+        watcher = Watcher(path, os.environ, loaded, self._reconfigure, self._metrics)
+        self._tasks.append(asyncio.create_task(watcher.run()))
+
+    async def _reconfigure(self, loaded: Loaded) -> None:
+        """Puts into force what can be changed while requests are under way: scheduler, routes, level of logs."""
+        config = loaded.config
+        pools = list(self._pools.values())
+        profiles = [self._build_profile(config, pool.profile, warn=pool is pools[0]) for pool in pools]
+        # On the one thread: a decision is made by the old plugins and routes or by the new.
+        for pool, profile in zip(pools, profiles, strict=True):
+            pool.profile = profile
+            if self._shared is not None:
+                self._shared.plugins(pool.name, profile)
+        self._reroute(config)
+        logging.getLogger().setLevel(config.logging.level.upper())
+        changed = [
+            name
+            for name in GatewayConfig.model_fields
+            if name not in RELOADED and getattr(config, name) != getattr(self._config, name)
+        ]
+        if changed:
+            # Envoy was started with these, or sockets were bound by them.
+            log.warning("these sections wait for a restart", extra={"sections": changed})
+
+    def _reroute(self, config: GatewayConfig) -> None:
+        before, after = self._config.routing(), config.routing()
+        if (before is None) != (after is None) or config.rewrites_answers() > self._config.rewrites_answers():
+            # Envoy was told: what it does without a decision, and with answers, follows from it.
+            log.warning("the routes wait for a restart: the first one, none, or the first rewriteAnswers")
+        elif after is not None and (missing := after.pools - self._pools.keys()):
+            log.warning("the routes wait for a restart: they lead to new pools", extra={"pools": sorted(missing)})
+        elif self._pipeline is not None:
+            self._pipeline.router.routes = after
+
+    async def stop(self) -> None:
+        """Readiness off, the open streams get `drainTimeout`, then everything ends."""
+        self._draining = True
+        if self._transport is not None:
+            await self._transport.set_ready(False)
+            if self._line is not None:
+                self._line.tell("draining")
+            await self._transport.stop(self._config.transport.drain_timeout, self._told)
+            self._ledger.give_up()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._cleanup.aclose()
+        await self._admin.stop()
+        log.info("stopped")
+
+    async def _told(self) -> None:
+        """Waits for what Envoy's log still has to tell of requests that are over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_OUTCOMES):
+                while len(self._ledger):  # noqa: ASYNC110 - pure, it knows no events
+                    await asyncio.sleep(LOG_LOOK)
+
+    def _explain(self, path: str, body: bytes) -> dict[str, Any]:
+        if self._pipeline is None:
+            raise no_ready_pod("not started")
+        return self._pipeline.explain(path, body)
+
+    def _log_entry(self, entry: LogEntry) -> None:
+        if self._shared is not None and not self._issued(entry.key):
+            self._shared.entries.forward(entry)
+            return
+        self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
+
+    def _log_entry_of_another(self, entry: LogEntry) -> None:
+        if self._issued(entry.key):
+            self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
+
+    def _issued(self, key: str) -> bool:
+        return self._pipeline is not None and self._pipeline.context.issued(key)
+
+    async def _tend(self, transport: Transport) -> None:
+        """Looks after what only time changes: readiness, and outcomes that do not come."""
+        told = False
+        while True:
+            ready = not self.not_ready()
+            if ready != told:
+                told = ready
+                await transport.set_ready(ready)
+                self._say("ready" if ready else "not ready", self.not_ready())
+            self._ledger.expire(time.monotonic())
+            await asyncio.sleep(TEND_INTERVAL)
+
+    def _say(self, what: str, reason: str) -> None:
+        extra = {"reason": reason} if reason else {}
+        if self._place is None or self._line is None:
+            log.info(what, extra=extra)
+        else:
+            log.info("process %s", what, extra={"worker": self._place.name, **extra})
+            self._line.tell(reason)
+
+    def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
+        self._metrics.plugin_fault(name, phase)
+        log.error("plugin fault", extra={"plugin": name, "phase": phase, "detail": str(error)})
