@@ -4,6 +4,10 @@
 
 What is committed is a descriptor set and its types, not protoc's Python code: that would demand a protobuf at least as
 new as the protoc that wrote it, and would claim the names `envoy` and `google` in a registry that the process shares.
+
+The sources are as Envoy has them; what is written of them is relaxed. A protobuf parser refuses a whole message over
+one `string` that is not UTF-8, and Envoy puts there what clients and model servers sent. On the wire a `string` is
+`bytes`, a map is a list of entries, and a message is `bytes` too: those are read here.
 """
 
 import argparse
@@ -26,11 +30,16 @@ TARGET = SOURCES.parent / "extproc" / "_pb"
 
 DESCRIPTORS = "descriptors.binpb"
 
+#: Google's messages go by a package of our own: what protobuf knows of them by their names would not fit.
+PACKAGES = {"google.protobuf": "relaxed.protobuf"}
+
+#: Messages that are bytes here, to be parsed one by one: one that cannot be read costs itself, not its batch.
+UNPARSED = frozenset({".envoy.service.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries.log_entry"})
+
 _SCALARS = {
     FieldDescriptorProto.TYPE_DOUBLE: "float",
     FieldDescriptorProto.TYPE_FLOAT: "float",
     FieldDescriptorProto.TYPE_BOOL: "bool",
-    FieldDescriptorProto.TYPE_STRING: "str",
     FieldDescriptorProto.TYPE_BYTES: "bytes",
 }  # every other scalar, and every enum, is an int
 
@@ -90,10 +99,9 @@ _STUB = '''\
 """Types of the messages. Written by proto/generate.py: edit the .proto files instead."""
 
 from abc import ABCMeta
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Generic, Literal, Self, TypeVar
 
-_K = TypeVar("_K")
 _V = TypeVar("_V")
 _M = TypeVar("_M", bound=Message)
 
@@ -117,13 +125,6 @@ class _Messages(Sequence[_M], Generic[_M], metaclass=ABCMeta):
     def add(self) -> _M: ...
     def append(self, message: _M, /) -> None: ...
     def extend(self, messages: Iterable[_M], /) -> None: ...
-
-class _ValueMap(MutableMapping[_K, _V], Generic[_K, _V], metaclass=ABCMeta): ...
-
-class _MessageMap(Mapping[_K, _M], Generic[_K, _M], metaclass=ABCMeta):
-    # As a defaultdict does, `[key]` adds what is not there; `get` and `in` do not.
-    def get_or_create(self, key: _K, /) -> _M: ...
-    def __delitem__(self, key: _K, /) -> None: ...
 '''
 
 
@@ -156,6 +157,41 @@ def _strip(message: DescriptorProto) -> None:
         _strip(nested)
 
 
+def relaxed(descriptors: FileDescriptorSet) -> FileDescriptorSet:
+    """The same on the wire, with nothing in it over which a parser could refuse more than what cannot be read."""
+    result = FileDescriptorSet()
+    result.CopyFrom(descriptors)
+    for file in result.file:
+        file.package = PACKAGES.get(file.package, file.package)
+        file.name = _renamed(file.name, "/")
+        file.dependency[:] = [_renamed(name, "/") for name in file.dependency]
+        for message in file.message_type:
+            _relax(f".{file.package}.{message.name}", message)
+        for service in file.service:
+            for method in service.method:
+                method.input_type, method.output_type = _renamed(method.input_type), _renamed(method.output_type)
+    return result
+
+
+def _relax(name: str, message: DescriptorProto) -> None:
+    # A map's entries are messages that protoc makes for it: without the option they are what they are on the wire.
+    message.options.ClearField("map_entry")
+    for field in message.field:
+        if field.type == FieldDescriptorProto.TYPE_STRING or f"{name}.{field.name}" in UNPARSED:
+            field.type = FieldDescriptorProto.TYPE_BYTES
+            field.ClearField("type_name")
+        elif field.type_name:
+            field.type_name = _renamed(field.type_name)
+    for nested in message.nested_type:
+        _relax(f"{name}.{nested.name}", nested)
+
+
+def _renamed(name: str, separator: str = ".") -> str:
+    for before, after in PACKAGES.items():
+        name = name.replace(before.replace(".", separator) + separator, after.replace(".", separator) + separator)
+    return name
+
+
 class Names:
     """Messages and enums that are to be had, by full name (".package.Outer.Inner"), and their flat names."""
 
@@ -171,12 +207,21 @@ class Names:
             if isinstance(item, DescriptorProto):
                 wanted.extend(field.type_name for field in item.field if field.type_name)
         ordered = {name: reached[name] for name in everything if name in reached}
-        self.entries = {n: i for n, i in ordered.items() if isinstance(i, DescriptorProto) and i.options.map_entry}
-        self.messages = {n: i for n, i in ordered.items() if isinstance(i, DescriptorProto) and not i.options.map_entry}
+        self.messages = {n: i for n, i in ordered.items() if isinstance(i, DescriptorProto)}
         self.enums = {n: i for n, i in ordered.items() if isinstance(i, EnumDescriptorProto)}
-        self.flat: Mapping[str, str] = {n: n.rpartition(".")[2] for n in (*self.messages, *self.enums)}
+        self.flat: Mapping[str, str] = {n: _flat(n) for n in (*self.messages, *self.enums)}
         if len(set(self.flat.values())) < len(self.flat):
             raise SystemExit("two messages or enums have one flat name: one of them must go by another")
+
+
+def _flat(name: str) -> str:
+    outer, _, inner = name.rpartition(".")
+    # Entries of maps are called after their field, of which several messages have one.
+    return (
+        outer.rpartition(".")[2] + inner
+        if inner.endswith("Entry") and outer.rpartition(".")[2][:1].isupper()
+        else inner
+    )
 
 
 def _walk(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto | EnumDescriptorProto]]:
@@ -246,11 +291,6 @@ def _has_presence(field: FieldDescriptorProto) -> bool:
 def _type_of(names: Names, field: FieldDescriptorProto) -> tuple[str, str, bool]:
     """The types of a field as attribute and as constructor argument, and whether the attribute can be assigned to."""
     is_message = field.type == FieldDescriptorProto.TYPE_MESSAGE
-    if field.type_name in names.entries:
-        key, value = names.entries[field.type_name].field
-        key_type, value_type = _element(names, key), _element(names, value)
-        container = "_MessageMap" if value.type == FieldDescriptorProto.TYPE_MESSAGE else "_ValueMap"
-        return f"{container}[{key_type}, {value_type}]", f"Mapping[{key_type}, {value_type}]", False
     element = _element(names, field)
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return f"{'_Messages' if is_message else '_Values'}[{element}]", f"Iterable[{element}]", False
@@ -265,7 +305,7 @@ def _element(names: Names, field: FieldDescriptorProto) -> str:
 
 def outputs() -> tuple[FileDescriptorSet, dict[str, bytes]]:
     """The descriptors, and the content of each file of `extproc/_pb`."""
-    descriptors = compile_sources()
+    descriptors = relaxed(compile_sources())
     names = Names(descriptors)
     return descriptors, {
         "__init__.py": render_module(names).encode(),

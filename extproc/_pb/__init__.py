@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 __all__ = [
     "DecodeError",
     "AccessLogCommon",
-    "Address",
+    "AccessLogCommonCustomTagsEntry",
     "Any",
     "BodyMutation",
     "BodyResponse",
@@ -29,7 +29,6 @@ __all__ = [
     "GrpcStatus",
     "HTTPAccessLogEntries",
     "HTTPAccessLogEntry",
-    "HTTPRequestProperties",
     "HTTPResponseProperties",
     "HeaderAppendAction",
     "HeaderMap",
@@ -40,29 +39,33 @@ __all__ = [
     "HeadersResponse",
     "HttpBody",
     "HttpHeaders",
+    "HttpHeadersAttributesEntry",
     "HttpStatus",
     "HttpTrailers",
-    "Identifier",
     "ImmediateResponse",
     "InputTokenDetails",
     "LLMProtocol",
     "ListValue",
     "Metadata",
+    "MetadataFilterMetadataEntry",
+    "MetadataTypedFilterMetadataEntry",
     "NullValue",
     "OutputTokenDetails",
     "ProcessingMode",
     "ProcessingRequest",
+    "ProcessingRequestAttributesEntry",
     "ProcessingResponse",
+    "ProcessingResponseTypedDynamicMetadataEntry",
     "ProtocolConfiguration",
     "ResponseStatus",
     "ServerWindowUpdate",
-    "SocketAddress",
     "StatusCode",
     "StreamAccessLogsMessage",
     "StreamAccessLogsResponse",
     "StreamedBodyResponse",
     "StreamedImmediateResponse",
     "Struct",
+    "StructFieldsEntry",
     "TokenUsage",
     "TrailersResponse",
     "UInt32Value",
@@ -101,23 +104,24 @@ def _enum(name):
     return SimpleNamespace(**{value.name: value.number for value in _pool.FindEnumTypeByName(name).values})
 
 
-SocketAddress = _message("envoy.config.core.v3.SocketAddress")
-Address = _message("envoy.config.core.v3.Address")
-Any = _message("google.protobuf.Any")
-Struct = _message("google.protobuf.Struct")
-Value = _message("google.protobuf.Value")
-ListValue = _message("google.protobuf.ListValue")
-UInt64Value = _message("google.protobuf.UInt64Value")
-UInt32Value = _message("google.protobuf.UInt32Value")
-BoolValue = _message("google.protobuf.BoolValue")
+Any = _message("relaxed.protobuf.Any")
+Struct = _message("relaxed.protobuf.Struct")
+StructFieldsEntry = _message("relaxed.protobuf.Struct.FieldsEntry")
+Value = _message("relaxed.protobuf.Value")
+ListValue = _message("relaxed.protobuf.ListValue")
+UInt64Value = _message("relaxed.protobuf.UInt64Value")
+UInt32Value = _message("relaxed.protobuf.UInt32Value")
+BoolValue = _message("relaxed.protobuf.BoolValue")
 Metadata = _message("envoy.config.core.v3.Metadata")
+MetadataFilterMetadataEntry = _message("envoy.config.core.v3.Metadata.FilterMetadataEntry")
+MetadataTypedFilterMetadataEntry = _message("envoy.config.core.v3.Metadata.TypedFilterMetadataEntry")
 HeaderValue = _message("envoy.config.core.v3.HeaderValue")
 HeaderValueOption = _message("envoy.config.core.v3.HeaderValueOption")
 HeaderMap = _message("envoy.config.core.v3.HeaderMap")
-Duration = _message("google.protobuf.Duration")
+Duration = _message("relaxed.protobuf.Duration")
 HTTPAccessLogEntry = _message("envoy.data.accesslog.v3.HTTPAccessLogEntry")
 AccessLogCommon = _message("envoy.data.accesslog.v3.AccessLogCommon")
-HTTPRequestProperties = _message("envoy.data.accesslog.v3.HTTPRequestProperties")
+AccessLogCommonCustomTagsEntry = _message("envoy.data.accesslog.v3.AccessLogCommon.CustomTagsEntry")
 HTTPResponseProperties = _message("envoy.data.accesslog.v3.HTTPResponseProperties")
 TokenUsage = _message("envoy.data.ai.v3.TokenUsage")
 InputTokenDetails = _message("envoy.data.ai.v3.InputTokenDetails")
@@ -125,18 +129,20 @@ OutputTokenDetails = _message("envoy.data.ai.v3.OutputTokenDetails")
 ProcessingMode = _message("envoy.extensions.filters.http.ext_proc.v3.ProcessingMode")
 StreamAccessLogsResponse = _message("envoy.service.accesslog.v3.StreamAccessLogsResponse")
 StreamAccessLogsMessage = _message("envoy.service.accesslog.v3.StreamAccessLogsMessage")
-Identifier = _message("envoy.service.accesslog.v3.StreamAccessLogsMessage.Identifier")
 HTTPAccessLogEntries = _message("envoy.service.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries")
 HttpStatus = _message("envoy.type.v3.HttpStatus")
 ProcessingRequest = _message("envoy.service.ext_proc.v3.ProcessingRequest")
 FlowControlInit = _message("envoy.service.ext_proc.v3.ProcessingRequest.FlowControlInit")
 ClientWindowUpdate = _message("envoy.service.ext_proc.v3.ProcessingRequest.ClientWindowUpdate")
+ProcessingRequestAttributesEntry = _message("envoy.service.ext_proc.v3.ProcessingRequest.AttributesEntry")
 ProtocolConfiguration = _message("envoy.service.ext_proc.v3.ProtocolConfiguration")
 HttpHeaders = _message("envoy.service.ext_proc.v3.HttpHeaders")
+HttpHeadersAttributesEntry = _message("envoy.service.ext_proc.v3.HttpHeaders.AttributesEntry")
 HttpBody = _message("envoy.service.ext_proc.v3.HttpBody")
 HttpTrailers = _message("envoy.service.ext_proc.v3.HttpTrailers")
 ProcessingResponse = _message("envoy.service.ext_proc.v3.ProcessingResponse")
 ServerWindowUpdate = _message("envoy.service.ext_proc.v3.ProcessingResponse.ServerWindowUpdate")
+ProcessingResponseTypedDynamicMetadataEntry = _message("envoy.service.ext_proc.v3.ProcessingResponse.TypedDynamicMetadataEntry")
 HeadersResponse = _message("envoy.service.ext_proc.v3.HeadersResponse")
 BodyResponse = _message("envoy.service.ext_proc.v3.BodyResponse")
 TrailersResponse = _message("envoy.service.ext_proc.v3.TrailersResponse")
@@ -147,7 +153,7 @@ StreamedImmediateResponse = _message("envoy.service.ext_proc.v3.StreamedImmediat
 HeaderMutation = _message("envoy.service.ext_proc.v3.HeaderMutation")
 BodyMutation = _message("envoy.service.ext_proc.v3.BodyMutation")
 StreamedBodyResponse = _message("envoy.service.ext_proc.v3.StreamedBodyResponse")
-NullValue = _enum("google.protobuf.NullValue")
+NullValue = _enum("relaxed.protobuf.NullValue")
 HeaderAppendAction = _enum("envoy.config.core.v3.HeaderValueOption.HeaderAppendAction")
 LLMProtocol = _enum("envoy.type.ai.v3.LLMProtocol")
 ExtractionStatus = _enum("envoy.data.ai.v3.TokenUsage.ExtractionStatus")

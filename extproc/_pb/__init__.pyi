@@ -1,10 +1,9 @@
 """Types of the messages. Written by proto/generate.py: edit the .proto files instead."""
 
 from abc import ABCMeta
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Generic, Literal, Self, TypeVar
 
-_K = TypeVar("_K")
 _V = TypeVar("_V")
 _M = TypeVar("_M", bound=Message)
 
@@ -29,73 +28,52 @@ class _Messages(Sequence[_M], Generic[_M], metaclass=ABCMeta):
     def append(self, message: _M, /) -> None: ...
     def extend(self, messages: Iterable[_M], /) -> None: ...
 
-class _ValueMap(MutableMapping[_K, _V], Generic[_K, _V], metaclass=ABCMeta): ...
-
-class _MessageMap(Mapping[_K, _M], Generic[_K, _M], metaclass=ABCMeta):
-    # As a defaultdict does, `[key]` adds what is not there; `get` and `in` do not.
-    def get_or_create(self, key: _K, /) -> _M: ...
-    def __delitem__(self, key: _K, /) -> None: ...
-
-class SocketAddress(Message):
-    """envoy.config.core.v3.SocketAddress"""
-
-    address: str
-    port_value: int
-    def __init__(
-        self,
-        *,
-        address: str = ...,
-        port_value: int = ...,
-    ) -> None: ...
-    def ClearField(self, name: Literal["address", "port_value"], /) -> None: ...
-    def HasField(self, name: Literal["port_value"], /) -> bool: ...
-    def WhichOneof(self, name: Literal["port_specifier"], /) -> Literal["port_value"] | None: ...
-
-class Address(Message):
-    """envoy.config.core.v3.Address"""
-
-    @property
-    def socket_address(self) -> SocketAddress: ...
-    def __init__(
-        self,
-        *,
-        socket_address: SocketAddress | None = ...,
-    ) -> None: ...
-    def ClearField(self, name: Literal["socket_address"], /) -> None: ...
-    def HasField(self, name: Literal["socket_address"], /) -> bool: ...
-    def WhichOneof(self, name: Literal["address"], /) -> Literal["socket_address"] | None: ...
-
 class Any(Message):
-    """google.protobuf.Any"""
+    """relaxed.protobuf.Any"""
 
-    type_url: str
+    type_url: bytes
     value: bytes
     def __init__(
         self,
         *,
-        type_url: str = ...,
+        type_url: bytes = ...,
         value: bytes = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["type_url", "value"], /) -> None: ...
 
 class Struct(Message):
-    """google.protobuf.Struct"""
+    """relaxed.protobuf.Struct"""
 
     @property
-    def fields(self) -> _MessageMap[str, Value]: ...
+    def fields(self) -> _Messages[StructFieldsEntry]: ...
     def __init__(
         self,
         *,
-        fields: Mapping[str, Value] = ...,
+        fields: Iterable[StructFieldsEntry] = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["fields"], /) -> None: ...
 
+class StructFieldsEntry(Message):
+    """relaxed.protobuf.Struct.FieldsEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Value: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Value | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
+
 class Value(Message):
-    """google.protobuf.Value"""
+    """relaxed.protobuf.Value"""
 
     null_value: int
     number_value: float
-    string_value: str
+    string_value: bytes
     bool_value: bool
     @property
     def struct_value(self) -> Struct: ...
@@ -106,7 +84,7 @@ class Value(Message):
         *,
         null_value: int = ...,
         number_value: float = ...,
-        string_value: str = ...,
+        string_value: bytes = ...,
         bool_value: bool = ...,
         struct_value: Struct | None = ...,
         list_value: ListValue | None = ...,
@@ -116,7 +94,7 @@ class Value(Message):
     def WhichOneof(self, name: Literal["kind"], /) -> Literal["null_value", "number_value", "string_value", "bool_value", "struct_value", "list_value"] | None: ...
 
 class ListValue(Message):
-    """google.protobuf.ListValue"""
+    """relaxed.protobuf.ListValue"""
 
     @property
     def values(self) -> _Messages[Value]: ...
@@ -128,7 +106,7 @@ class ListValue(Message):
     def ClearField(self, name: Literal["values"], /) -> None: ...
 
 class UInt64Value(Message):
-    """google.protobuf.UInt64Value"""
+    """relaxed.protobuf.UInt64Value"""
 
     value: int
     def __init__(
@@ -139,7 +117,7 @@ class UInt64Value(Message):
     def ClearField(self, name: Literal["value"], /) -> None: ...
 
 class UInt32Value(Message):
-    """google.protobuf.UInt32Value"""
+    """relaxed.protobuf.UInt32Value"""
 
     value: int
     def __init__(
@@ -150,7 +128,7 @@ class UInt32Value(Message):
     def ClearField(self, name: Literal["value"], /) -> None: ...
 
 class BoolValue(Message):
-    """google.protobuf.BoolValue"""
+    """relaxed.protobuf.BoolValue"""
 
     value: bool
     def __init__(
@@ -164,28 +142,58 @@ class Metadata(Message):
     """envoy.config.core.v3.Metadata"""
 
     @property
-    def filter_metadata(self) -> _MessageMap[str, Struct]: ...
+    def filter_metadata(self) -> _Messages[MetadataFilterMetadataEntry]: ...
     @property
-    def typed_filter_metadata(self) -> _MessageMap[str, Any]: ...
+    def typed_filter_metadata(self) -> _Messages[MetadataTypedFilterMetadataEntry]: ...
     def __init__(
         self,
         *,
-        filter_metadata: Mapping[str, Struct] = ...,
-        typed_filter_metadata: Mapping[str, Any] = ...,
+        filter_metadata: Iterable[MetadataFilterMetadataEntry] = ...,
+        typed_filter_metadata: Iterable[MetadataTypedFilterMetadataEntry] = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["filter_metadata", "typed_filter_metadata"], /) -> None: ...
+
+class MetadataFilterMetadataEntry(Message):
+    """envoy.config.core.v3.Metadata.FilterMetadataEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Struct: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Struct | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
+
+class MetadataTypedFilterMetadataEntry(Message):
+    """envoy.config.core.v3.Metadata.TypedFilterMetadataEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Any: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Any | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
 
 class HeaderValue(Message):
     """envoy.config.core.v3.HeaderValue"""
 
-    key: str
-    value: str
+    key: bytes
+    value: bytes
     raw_value: bytes
     def __init__(
         self,
         *,
-        key: str = ...,
-        value: str = ...,
+        key: bytes = ...,
+        value: bytes = ...,
         raw_value: bytes = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["key", "value", "raw_value"], /) -> None: ...
@@ -223,7 +231,7 @@ class HeaderMap(Message):
     def ClearField(self, name: Literal["headers"], /) -> None: ...
 
 class Duration(Message):
-    """google.protobuf.Duration"""
+    """relaxed.protobuf.Duration"""
 
     seconds: int
     nanos: int
@@ -241,67 +249,61 @@ class HTTPAccessLogEntry(Message):
     @property
     def common_properties(self) -> AccessLogCommon: ...
     @property
-    def request(self) -> HTTPRequestProperties: ...
-    @property
     def response(self) -> HTTPResponseProperties: ...
     def __init__(
         self,
         *,
         common_properties: AccessLogCommon | None = ...,
-        request: HTTPRequestProperties | None = ...,
         response: HTTPResponseProperties | None = ...,
     ) -> None: ...
-    def ClearField(self, name: Literal["common_properties", "request", "response"], /) -> None: ...
-    def HasField(self, name: Literal["common_properties", "request", "response"], /) -> bool: ...
+    def ClearField(self, name: Literal["common_properties", "response"], /) -> None: ...
+    def HasField(self, name: Literal["common_properties", "response"], /) -> bool: ...
 
 class AccessLogCommon(Message):
     """envoy.data.accesslog.v3.AccessLogCommon"""
 
     @property
-    def upstream_remote_address(self) -> Address: ...
-    @property
     def metadata(self) -> Metadata: ...
     @property
-    def custom_tags(self) -> _ValueMap[str, str]: ...
+    def custom_tags(self) -> _Messages[AccessLogCommonCustomTagsEntry]: ...
     @property
     def duration(self) -> Duration: ...
     upstream_request_attempt_count: int
-    stream_id: str
     def __init__(
         self,
         *,
-        upstream_remote_address: Address | None = ...,
         metadata: Metadata | None = ...,
-        custom_tags: Mapping[str, str] = ...,
+        custom_tags: Iterable[AccessLogCommonCustomTagsEntry] = ...,
         duration: Duration | None = ...,
         upstream_request_attempt_count: int = ...,
-        stream_id: str = ...,
     ) -> None: ...
-    def ClearField(self, name: Literal["upstream_remote_address", "metadata", "custom_tags", "duration", "upstream_request_attempt_count", "stream_id"], /) -> None: ...
-    def HasField(self, name: Literal["upstream_remote_address", "metadata", "duration"], /) -> bool: ...
+    def ClearField(self, name: Literal["metadata", "custom_tags", "duration", "upstream_request_attempt_count"], /) -> None: ...
+    def HasField(self, name: Literal["metadata", "duration"], /) -> bool: ...
 
-class HTTPRequestProperties(Message):
-    """envoy.data.accesslog.v3.HTTPRequestProperties"""
+class AccessLogCommonCustomTagsEntry(Message):
+    """envoy.data.accesslog.v3.AccessLogCommon.CustomTagsEntry"""
 
-    request_id: str
+    key: bytes
+    value: bytes
     def __init__(
         self,
         *,
-        request_id: str = ...,
+        key: bytes = ...,
+        value: bytes = ...,
     ) -> None: ...
-    def ClearField(self, name: Literal["request_id"], /) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
 
 class HTTPResponseProperties(Message):
     """envoy.data.accesslog.v3.HTTPResponseProperties"""
 
     @property
     def response_code(self) -> UInt32Value: ...
-    response_code_details: str
+    response_code_details: bytes
     def __init__(
         self,
         *,
         response_code: UInt32Value | None = ...,
-        response_code_details: str = ...,
+        response_code_details: bytes = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["response_code", "response_code_details"], /) -> None: ...
     def HasField(self, name: Literal["response_code"], /) -> bool: ...
@@ -310,7 +312,7 @@ class TokenUsage(Message):
     """envoy.data.ai.v3.TokenUsage"""
 
     llm_protocol: int
-    model: str
+    model: bytes
     @property
     def input_tokens(self) -> UInt64Value: ...
     @property
@@ -328,7 +330,7 @@ class TokenUsage(Message):
         self,
         *,
         llm_protocol: int = ...,
-        model: str = ...,
+        model: bytes = ...,
         input_tokens: UInt64Value | None = ...,
         output_tokens: UInt64Value | None = ...,
         total_tokens: UInt64Value | None = ...,
@@ -402,39 +404,25 @@ class StreamAccessLogsMessage(Message):
     """envoy.service.accesslog.v3.StreamAccessLogsMessage"""
 
     @property
-    def identifier(self) -> Identifier: ...
-    @property
     def http_logs(self) -> HTTPAccessLogEntries: ...
     def __init__(
         self,
         *,
-        identifier: Identifier | None = ...,
         http_logs: HTTPAccessLogEntries | None = ...,
     ) -> None: ...
-    def ClearField(self, name: Literal["identifier", "http_logs"], /) -> None: ...
-    def HasField(self, name: Literal["identifier", "http_logs"], /) -> bool: ...
+    def ClearField(self, name: Literal["http_logs"], /) -> None: ...
+    def HasField(self, name: Literal["http_logs"], /) -> bool: ...
     def WhichOneof(self, name: Literal["log_entries"], /) -> Literal["http_logs"] | None: ...
-
-class Identifier(Message):
-    """envoy.service.accesslog.v3.StreamAccessLogsMessage.Identifier"""
-
-    log_name: str
-    def __init__(
-        self,
-        *,
-        log_name: str = ...,
-    ) -> None: ...
-    def ClearField(self, name: Literal["log_name"], /) -> None: ...
 
 class HTTPAccessLogEntries(Message):
     """envoy.service.accesslog.v3.StreamAccessLogsMessage.HTTPAccessLogEntries"""
 
     @property
-    def log_entry(self) -> _Messages[HTTPAccessLogEntry]: ...
+    def log_entry(self) -> _Values[bytes]: ...
     def __init__(
         self,
         *,
-        log_entry: Iterable[HTTPAccessLogEntry] = ...,
+        log_entry: Iterable[bytes] = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["log_entry"], /) -> None: ...
 
@@ -467,7 +455,7 @@ class ProcessingRequest(Message):
     @property
     def metadata_context(self) -> Metadata: ...
     @property
-    def attributes(self) -> _MessageMap[str, Struct]: ...
+    def attributes(self) -> _Messages[ProcessingRequestAttributesEntry]: ...
     observability_mode: bool
     @property
     def protocol_config(self) -> ProtocolConfiguration: ...
@@ -485,7 +473,7 @@ class ProcessingRequest(Message):
         request_trailers: HttpTrailers | None = ...,
         response_trailers: HttpTrailers | None = ...,
         metadata_context: Metadata | None = ...,
-        attributes: Mapping[str, Struct] = ...,
+        attributes: Iterable[ProcessingRequestAttributesEntry] = ...,
         observability_mode: bool = ...,
         protocol_config: ProtocolConfiguration | None = ...,
         flow_control_init: FlowControlInit | None = ...,
@@ -525,6 +513,21 @@ class ClientWindowUpdate(Message):
     ) -> None: ...
     def ClearField(self, name: Literal["window_increment_sidestream_to_upstream", "window_increment_sidestream_to_downstream"], /) -> None: ...
 
+class ProcessingRequestAttributesEntry(Message):
+    """envoy.service.ext_proc.v3.ProcessingRequest.AttributesEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Struct: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Struct | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
+
 class ProtocolConfiguration(Message):
     """envoy.service.ext_proc.v3.ProtocolConfiguration"""
 
@@ -546,17 +549,32 @@ class HttpHeaders(Message):
     @property
     def headers(self) -> HeaderMap: ...
     @property
-    def attributes(self) -> _MessageMap[str, Struct]: ...
+    def attributes(self) -> _Messages[HttpHeadersAttributesEntry]: ...
     end_of_stream: bool
     def __init__(
         self,
         *,
         headers: HeaderMap | None = ...,
-        attributes: Mapping[str, Struct] = ...,
+        attributes: Iterable[HttpHeadersAttributesEntry] = ...,
         end_of_stream: bool = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["headers", "attributes", "end_of_stream"], /) -> None: ...
     def HasField(self, name: Literal["headers"], /) -> bool: ...
+
+class HttpHeadersAttributesEntry(Message):
+    """envoy.service.ext_proc.v3.HttpHeaders.AttributesEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Struct: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Struct | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
 
 class HttpBody(Message):
     """envoy.service.ext_proc.v3.HttpBody"""
@@ -617,7 +635,7 @@ class ProcessingResponse(Message):
     def override_message_timeout(self) -> Duration: ...
     request_drain: bool
     @property
-    def typed_dynamic_metadata(self) -> _MessageMap[str, Any]: ...
+    def typed_dynamic_metadata(self) -> _Messages[ProcessingResponseTypedDynamicMetadataEntry]: ...
     @property
     def server_window_update(self) -> ServerWindowUpdate: ...
     request_drain_requests: bool
@@ -637,7 +655,7 @@ class ProcessingResponse(Message):
         mode_override: ProcessingMode | None = ...,
         override_message_timeout: Duration | None = ...,
         request_drain: bool = ...,
-        typed_dynamic_metadata: Mapping[str, Any] = ...,
+        typed_dynamic_metadata: Iterable[ProcessingResponseTypedDynamicMetadataEntry] = ...,
         server_window_update: ServerWindowUpdate | None = ...,
         request_drain_requests: bool = ...,
         request_drain_responses: bool = ...,
@@ -658,6 +676,21 @@ class ServerWindowUpdate(Message):
         window_increment_upstream_to_sidestream: int = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["window_increment_downstream_to_sidestream", "window_increment_upstream_to_sidestream"], /) -> None: ...
+
+class ProcessingResponseTypedDynamicMetadataEntry(Message):
+    """envoy.service.ext_proc.v3.ProcessingResponse.TypedDynamicMetadataEntry"""
+
+    key: bytes
+    @property
+    def value(self) -> Any: ...
+    def __init__(
+        self,
+        *,
+        key: bytes = ...,
+        value: Any | None = ...,
+    ) -> None: ...
+    def ClearField(self, name: Literal["key", "value"], /) -> None: ...
+    def HasField(self, name: Literal["value"], /) -> bool: ...
 
 class HeadersResponse(Message):
     """envoy.service.ext_proc.v3.HeadersResponse"""
@@ -731,7 +764,7 @@ class ImmediateResponse(Message):
     body: bytes
     @property
     def grpc_status(self) -> GrpcStatus: ...
-    details: str
+    details: bytes
     def __init__(
         self,
         *,
@@ -739,7 +772,7 @@ class ImmediateResponse(Message):
         headers: HeaderMutation | None = ...,
         body: bytes = ...,
         grpc_status: GrpcStatus | None = ...,
-        details: str = ...,
+        details: bytes = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["status", "headers", "body", "grpc_status", "details"], /) -> None: ...
     def HasField(self, name: Literal["status", "headers", "grpc_status"], /) -> bool: ...
@@ -781,12 +814,12 @@ class HeaderMutation(Message):
     @property
     def set_headers(self) -> _Messages[HeaderValueOption]: ...
     @property
-    def remove_headers(self) -> _Values[str]: ...
+    def remove_headers(self) -> _Values[bytes]: ...
     def __init__(
         self,
         *,
         set_headers: Iterable[HeaderValueOption] = ...,
-        remove_headers: Iterable[str] = ...,
+        remove_headers: Iterable[bytes] = ...,
     ) -> None: ...
     def ClearField(self, name: Literal["set_headers", "remove_headers"], /) -> None: ...
 
@@ -828,7 +861,7 @@ class StreamedBodyResponse(Message):
     def ClearField(self, name: Literal["body", "end_of_stream", "end_of_stream_without_message", "grpc_message_compressed", "drain_complete"], /) -> None: ...
 
 class NullValue:
-    """google.protobuf.NullValue: its numbers."""
+    """relaxed.protobuf.NullValue: its numbers."""
 
     NULL_VALUE: Final = 0
 

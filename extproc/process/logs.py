@@ -28,15 +28,26 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people at a terminal."""
+    """For people at a terminal. What clients and pods sent cannot end a line, nor move the cursor."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
-    def format(self, record: logging.LogRecord) -> str:
-        extra = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _OWN)
-        text = super().format(record)
-        return f"{text} {extra}" if extra else text
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        extra = [f"{key}={value}" for key, value in vars(record).items() if key not in _OWN]
+        return _printable(" ".join([super().formatMessage(record), *extra]))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        return "\n".join([f"    {_printable(line)}" for line in super().formatException(ei).split("\n")])
+
+
+def _printable(text: str) -> str:
+    """`text` with an escape for each character that is not to be seen: controls, separators of lines, directions."""
+    if text.isprintable():
+        return text
+    return "".join(
+        [one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text]
+    )
 
 
 def set_up(level: str, style: Literal["json", "text"]) -> None:

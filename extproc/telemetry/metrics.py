@@ -45,7 +45,7 @@ class Metrics:
         self._tokens = counters("tokens", "Tokens as the model servers counted them.", "model", "kind")
         self._plugin_faults = counters("plugin_faults", "Times a plugin failed and was left out.", "plugin", "phase")
         self._scrape_failures = counters("scrape_failures", "Failed scrapes of pods.", "reason")
-        self._protocol_errors = counters("protocol_errors", "ext_proc streams ended for illegal messages.")
+        self._protocol_errors = counters("protocol_errors", "Messages and log entries of Envoy that cannot be read.")
         self._auth = counters("auth", "Requests whose token was looked at: ok, or why not.", "result")
         self._reloads = counters("config_reloads", "Changed configurations that were seen, by result.", "result")
         self._plugin = histograms("plugin_seconds", "Time in one plugin.", _PLUGIN_BUCKETS, "plugin", "phase")

@@ -11,6 +11,7 @@ from grpc_health.v1._async import HealthServicer
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
+from extproc.process.repeats import Repeats
 from extproc.process.unix_socket import UNIX
 from extproc.protocol.events import LogEntry, RequestBody
 from extproc.protocol.replies import Reply
@@ -18,6 +19,7 @@ from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.health import LIVENESS, READINESS
 from extproc.transport.http2.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
+from extproc.transport.log_entries import LogEntries
 from extproc.transport.tls import Tls, server_credentials
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class GrpcServer:
     ) -> None:
         self._open = open_exchange
         self._metrics = metrics
-        self._on_log_entry = on_log_entry
+        self._log_entries = LogEntries(metrics, on_log_entry)
+        self._illegal = Repeats(log, "protocol error")
         self._open_calls = 0
         #: Set while no stream is open.
         self._idle = asyncio.Event()
@@ -154,7 +157,7 @@ class GrpcServer:
                 self.budget.drop(exchange)
         except RemoteProtocolError as error:
             self._metrics.protocol_error()
-            log.warning("protocol error", extra={"detail": str(error)})
+            self._illegal.warn(str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "illegal ext_proc message")
         except (asyncio.CancelledError, grpc.RpcError, grpc.aio.AbortError):
             raise
@@ -203,11 +206,9 @@ class GrpcServer:
         call.add_done_callback(self._log_calls.discard)
         while (message := await context.read()) is not grpc.aio.EOF:
             try:
-                entries = wire.decode_log(message)
+                self._log_entries.message(message)
             except RemoteProtocolError as error:
                 self._metrics.protocol_error()
-                log.warning("protocol error", extra={"detail": str(error)})
+                self._illegal.warn(str(error))
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "illegal access log message")
-            for entry in entries:
-                self._on_log_entry(entry)
         return b""

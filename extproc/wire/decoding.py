@@ -20,9 +20,14 @@ from extproc.protocol.headers import (
     SUBSET_NAMESPACE,
     Headers,
 )
+from extproc.wire.relaxed import struct_of, text, text_of, value_of
+
+_DESTINATION, _SERVED, _SUBSET, _SUBSET_NAMESPACE = (
+    name.encode() for name in (DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE)
+)
 
 #: The one key of `ProcessingRequest.attributes`: the filter that was asked for them.
-ATTRIBUTES = "envoy.filters.http.ext_proc"
+ATTRIBUTES = b"envoy.filters.http.ext_proc"
 
 #: Two modes of six values and a flag.
 MAX_CACHED_CONFIGS = 6 * 6 * 2
@@ -91,7 +96,7 @@ _DECODERS: Mapping[str, Callable[[ProcessingRequest], Event]] = {
 
 def _headers(part: HeaderMap) -> Headers:
     # base.proto: a header has `value` or `raw_value`. Envoy fills the latter since 1.27, unless told not to.
-    return Headers([(header.key, header.raw_value or header.value.encode()) for header in part.headers])
+    return Headers([(header.key.decode("latin-1"), header.raw_value or header.value) for header in part.headers])
 
 
 def _config(message: ProcessingRequest) -> ProtocolConfig:
@@ -109,44 +114,42 @@ def _protocol_config(request_body_mode: int, response_body_mode: int, without_wa
         raise RemoteProtocolError(f"unknown body mode {request_body_mode} or {response_body_mode}") from error
 
 
-def _metadata(message: ProcessingRequest, namespace: str, key: str) -> Value | None:
-    struct = message.metadata_context.filter_metadata.get(namespace)
-    return None if struct is None else struct.fields.get(key)
+def _metadata(message: ProcessingRequest, namespace: bytes, key: bytes) -> Value | None:
+    return value_of(struct_of(message.metadata_context.filter_metadata, namespace), key)
 
 
 def _subset(message: ProcessingRequest) -> tuple[str, ...] | None:
     """The endpoints that are allowed. What is given but names none allows none (protocol 004: 503)."""
-    value = _metadata(message, SUBSET_NAMESPACE, SUBSET)
+    value = _metadata(message, _SUBSET_NAMESPACE, _SUBSET)
     if value is None:
         return None
     if value.WhichOneof("kind") == "list_value":
-        entries = [entry.string_value for entry in value.list_value.values]
+        entries = [text_of(entry) for entry in value.list_value.values]
     else:
-        entries = value.string_value.split(",")
+        entries = text_of(value).split(",")
     return tuple([address for entry in entries if (address := entry.strip())])
 
 
 def _served(message: ProcessingRequest) -> str:
     if not message.HasField("metadata_context"):
         return ""
-    value = _metadata(message, DESTINATION_NAMESPACE, SERVED)
-    return "" if value is None else value.string_value
+    return text_of(_metadata(message, _DESTINATION, _SERVED))
 
 
 def _attributes(message: ProcessingRequest) -> Mapping[str, object]:
-    struct = message.attributes.get(ATTRIBUTES)
+    struct = struct_of(message.attributes, ATTRIBUTES)
     return NO_ATTRIBUTES if struct is None else _struct(struct)
 
 
 def _struct(struct: Struct) -> dict[str, object]:
-    return {name: _python(value) for name, value in struct.fields.items()}
+    return {text(field.key): _python(field.value) for field in struct.fields}
 
 
 def _python(value: Value) -> object:
     # The depth is bounded: the parser has refused messages that are nested more than 100 deep.
     match value.WhichOneof("kind"):
         case "string_value":
-            return value.string_value
+            return text_of(value)
         case "number_value":
             return value.number_value
         case "bool_value":

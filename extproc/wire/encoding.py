@@ -17,7 +17,9 @@ from extproc._pb import (
     HeaderSendMode,
     HeadersResponse,
     ProcessingResponse,
+    Struct,
     TrailersResponse,
+    Value,
 )
 from extproc.errors import LocalProtocolError
 from extproc.protocol import replies
@@ -65,16 +67,24 @@ def _change_headers(
         option = target.set_headers.add()
         option.append_action = _OVERWRITE
         header = option.header
-        header.key = name
+        header.key = name.encode("latin-1")
         header.raw_value = value.encode()
-    target.remove_headers.extend(remove_headers)
+    target.remove_headers.extend([name.encode("latin-1") for name in remove_headers])
+
+
+def _add(struct: Struct, name: str) -> Value:
+    """The value of a field that `struct` does not have yet."""
+    field = struct.fields.add()
+    field.key = name.encode()
+    field.value.SetInParent()
+    return field.value
 
 
 def _set_destination(message: ProcessingResponse, destination: str, pool: str = "") -> None:
-    fields = message.dynamic_metadata.fields[DESTINATION_NAMESPACE].struct_value.fields
-    fields[DESTINATION].string_value = destination
+    struct = _add(message.dynamic_metadata, DESTINATION_NAMESPACE).struct_value
+    _add(struct, DESTINATION).string_value = destination.encode()
     if pool:
-        fields[POOL].string_value = pool
+        _add(struct, POOL).string_value = pool.encode()
 
 
 def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, mutation: Mutation) -> None:
@@ -87,7 +97,7 @@ def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, m
     if mutation.destination:
         _set_destination(message, mutation.destination, mutation.pool)
     if mutation.admitted:
-        message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[ADMITTED].bool_value = True
+        _add(_add(message.dynamic_metadata, OWN_NAMESPACE).struct_value, ADMITTED).bool_value = True
 
 
 #: What comes before the list of pods, between its two places, and after.
@@ -155,9 +165,9 @@ def _tagged(reply: bytes, tag: Tag | None) -> bytes:
     if not tag.explanation:
         return reply + _KEY_BEFORE + tag.key.encode()
     message = ProcessingResponse()
-    own = message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields
-    own[KEY].string_value = tag.key
-    own[EXPLANATION].string_value = tag.explanation
+    own = _add(message.dynamic_metadata, OWN_NAMESPACE).struct_value
+    _add(own, KEY).string_value = tag.key.encode()
+    _add(own, EXPLANATION).string_value = tag.explanation.encode()
     return reply + message.SerializeToString()
 
 
@@ -237,13 +247,13 @@ def _immediate_reply(reply: replies.ImmediateReply) -> bytes:
     answer.status.code = reply.status
     _change_headers(answer.headers, reply.headers, ())
     answer.body = reply.body
-    answer.details = reply.details
+    answer.details = reply.details.encode()
     return message.SerializeToString()
 
 
 def _key_before() -> bytes:
     message = ProcessingResponse()
-    message.dynamic_metadata.fields[OWN_NAMESPACE].struct_value.fields[KEY].string_value = "0" * KEY_LENGTH
+    _add(_add(message.dynamic_metadata, OWN_NAMESPACE).struct_value, KEY).string_value = b"0" * KEY_LENGTH
     return message.SerializeToString()[:-KEY_LENGTH]
 
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.envoy_messages import ProcessingRequest, ProcessingResponse
 
 from extproc import wire
-from extproc._pb import ProcessingRequest, ProcessingResponse
 from extproc.outcome.ledger import Ledger
 from extproc.protocol.events import BodyMode
 from extproc.protocol.session import MAX_CHUNK

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from support.envoy_messages import ProcessingRequest, ProcessingResponse
 
-from extproc._pb import ProcessingRequest, ProcessingResponse
 from extproc.protocol.headers import DESTINATION
 from extproc.transport.grpcio import METHOD, SERVICE
 

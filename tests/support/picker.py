@@ -13,8 +13,9 @@ import aiohttp
 import grpc
 from aiohttp import web
 from grpc_health.v1 import health_pb2
+from support.envoy_messages import ProcessingRequest, ProcessingResponse
 
-from extproc._pb import HeaderAppendAction, ProcessingRequest, ProcessingResponse
+from extproc._pb import HeaderAppendAction
 from extproc.config import loads
 from extproc.gateway import FIRST_SYNC_WAIT, Gateway
 from extproc.protocol.events import BodyMode

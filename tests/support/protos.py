@@ -1,16 +1,30 @@
-"""The schema of our messages as data, read from what the gateway itself loads."""
+"""The schema of Envoy's messages as `proto/` has it, and as the gateway itself loads it, as data."""
 
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from extproc import _pb
 
+_GENERATE = Path(__file__).parents[2] / "proto" / "generate.py"
+
 
 @cache
 def files() -> dict[str, FileDescriptorProto]:
-    """All files by path, Google's among them."""
+    """All files by path, Google's among them, as protoc reads them."""
+    spec = spec_from_file_location("generate", _GENERATE)
+    assert spec is not None
+    assert spec.loader is not None
+    generate = module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    return {file.name: file for file in generate.compile_sources().file}
+
+
+@cache
+def loaded_files() -> dict[str, FileDescriptorProto]:
+    """All files by path, as the gateway loads them."""
     data = (Path(_pb.__file__).parent / "descriptors.binpb").read_bytes()
     return {file.name: file for file in FileDescriptorSet.FromString(data).file}
 

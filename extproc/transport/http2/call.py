@@ -6,6 +6,7 @@ from typing import Protocol
 
 from extproc import wire
 from extproc.errors import RemoteProtocolError
+from extproc.process.repeats import Repeats
 from extproc.transport.budget import BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange
 from extproc.transport.grpc_status import Status
@@ -26,6 +27,7 @@ class Server(Protocol):
 
     metrics: ErrorCounter
     budget: BodyBudget
+    illegal: Repeats
 
 
 class Call:
@@ -126,7 +128,7 @@ class Call:
 
     def _illegal(self, error: RemoteProtocolError) -> None:
         self._server.metrics.protocol_error()
-        log.warning("protocol error", extra={"detail": str(error)})
+        self._server.illegal.warn(str(error))
         self._stream.finish(Status.INVALID_ARGUMENT, "illegal ext_proc message")
 
     def _failed(self) -> None:

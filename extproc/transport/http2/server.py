@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from extproc import wire
 from extproc.errors import RemoteProtocolError
+from extproc.process.repeats import Repeats
 from extproc.process.unix_socket import UNIX, UnixListener
 from extproc.protocol.events import LogEntry
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
@@ -24,6 +24,7 @@ from extproc.transport.http2.call import Call, FailedCall
 from extproc.transport.http2.connection import Http2Connection
 from extproc.transport.http2.requests import MESSAGE_OVERHEAD, Route
 from extproc.transport.http2.stream import Receiver, Stream
+from extproc.transport.log_entries import LogEntries
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,9 @@ class SidecarServer:
     ) -> None:
         self.open_exchange = open_exchange
         self.metrics = metrics
-        self.on_log_entry = on_log_entry
+        self.log_entries = LogEntries(metrics, on_log_entry)
+        self.illegal = Repeats(log, "protocol error")
+        self.faulty = Repeats(log, "connection error")
         self.health = Health()
         self.budget = BodyBudget(max(MAX_COLLECTED, max_body))
         self.max_message = max_body + MESSAGE_OVERHEAD
@@ -196,7 +199,7 @@ class _Connection(asyncio.Protocol):
             transport.write(data)
         if machine.closed:
             if machine.fault:
-                log.warning("connection error", extra={"detail": machine.fault})
+                self._server.faulty.warn(machine.fault)
             transport.close()
 
     @property
@@ -244,11 +247,10 @@ class _AccessLog:
 
     def message(self, payload: bytes) -> None:
         try:
-            for entry in wire.decode_log(payload):
-                self._server.on_log_entry(entry)
+            self._server.log_entries.message(payload)
         except RemoteProtocolError as error:
             self._server.metrics.protocol_error()
-            log.warning("protocol error", extra={"detail": str(error)})
+            self._server.illegal.warn(str(error))
             self._stream.finish(Status.INVALID_ARGUMENT, "illegal access log message")
         except Exception:
             log.exception("internal error")

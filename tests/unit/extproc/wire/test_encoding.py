@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from extproc import wire
-from extproc._pb import (
+from support.envoy_messages import (
     ProcessingResponse,
 )
+
+from extproc import wire
 from extproc.errors import LocalProtocolError
 from extproc.protocol.events import (
     BodyMode,
