@@ -85,6 +85,7 @@ def schedule(
         filtered=filtered,
         uncached_tokens=tokens,
         prefix_match=share,
+        costs=cycle.costs,
         undo=undo,
     )
 

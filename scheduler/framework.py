@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from scheduler.types import BoolArray, FloatArray, Pod, Request, Snapshot, Undo
+from scheduler.types import BoolArray, Costs, FloatArray, Pod, Request, Snapshot, Undo
 
 if TYPE_CHECKING:
     from random import Random
@@ -43,7 +43,7 @@ class NoParams(PluginParams):
 class Cycle:
     """One decision being made. `state` lets a plugin keep what it computed for a later phase of the same decision."""
 
-    __slots__ = ("now", "prefix_match", "prefix_span", "rng", "state")
+    __slots__ = ("costs", "now", "prefix_match", "prefix_span", "rng", "state")
 
     def __init__(self, *, now: float, rng: "Random") -> None:
         #: Monotonic seconds.
@@ -56,6 +56,8 @@ class Cycle:
         self.prefix_match: FloatArray | None = None
         #: Share (0-1) of the prompt that was looked at; the rest counts as not held.
         self.prefix_span = 1.0
+        #: What a scorer found the request to cost at each candidate, for people. It decides nothing.
+        self.costs: Costs | None = None
 
 
 class Plugin(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 from scheduler.errors import PluginConfigError
 from scheduler.framework import Filter, PluginParams, Scorer
 from scheduler.plugins.kv_cache import KvCache
+from scheduler.plugins.least_cost import LeastCost
 from scheduler.plugins.least_latency import LeastLatency
 from scheduler.plugins.least_request import LeastRequest
 from scheduler.plugins.lora_affinity import LoraAffinity
@@ -25,6 +26,7 @@ ENTRY_POINT_GROUP = "infer_gateway.plugins"
 
 IN_TREE: tuple[type[Any], ...] = (
     KvCache,
+    LeastCost,
     LeastLatency,
     LeastRequest,
     LoraAffinity,

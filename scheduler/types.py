@@ -121,13 +121,13 @@ class Snapshot:
     """The pods at one moment, one array per signal, all of one length and in one order.
 
     Scraped columns (`kv_usage` to `adapters`) never change after construction; a value that is unknown or stale is NaN
-    (an empty `Adapters`). Live columns are true when read and must not be written: `in_flight` to `served`, and
+    (an empty `Adapters`). Live columns are true when read and must not be written: `in_flight` to `prefill`, and
     `waiting` and `running`, which the store corrects by what it sends between two scrapes.
     """
 
     __slots__ = (
-        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "resting",
-        "running", "served", "tpot", "ttft", "waiting",
+        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "prefill",
+        "resting", "running", "served", "tpot", "ttft", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +143,7 @@ class Snapshot:
         in_flight: IntArray,
         in_flight_tokens: IntArray,
         served: IntArray,
+        prefill: FloatArray,
         resting: BoolArray | None = None,
     ) -> None:
         self.pods = pods
@@ -165,6 +166,9 @@ class Snapshot:
         self.in_flight_tokens = in_flight_tokens
         #: Requests ever picked for the pod by this gateway.
         self.served = served
+        #: Three rows: seconds of prefill that were sent to a pod without a first token yet, the monotonic time as of
+        #: which, and the seconds that the pod computes a prompt token. `scheduler.pool.backlog` says how it shrinks.
+        self.prefill = prefill
         #: What a plugin derived from scraped columns alone, by a key of its own: computed once per snapshot.
         self.derived: dict[Any, Any] = {}
         self._rows: dict[str, int] | None = None
@@ -184,8 +188,13 @@ class Snapshot:
         in_flight: Sequence[int] | None = None,
         in_flight_tokens: Sequence[int] | None = None,
         served: Sequence[int] | None = None,
+        backlog: Sequence[float] | None = None,
+        pace: Sequence[float] | None = None,
     ) -> "Snapshot":
-        """A snapshot from plain sequences, for tests and tools; what is left out is unknown, or 0 where we count."""
+        """A snapshot from plain sequences, for tests and tools; what is left out is unknown, or 0 where we count.
+
+        `backlog` is in seconds, as of time 0; `pace` in seconds per prompt token, 0.0001 where it is left out.
+        """
         every = tuple([Pod(pod) if isinstance(pod, str) else pod for pod in pods])
 
         def scraped(values: Sequence[float] | None) -> FloatArray:
@@ -205,6 +214,14 @@ class Snapshot:
             in_flight=live(in_flight),
             in_flight_tokens=live(in_flight_tokens),
             served=live(served),
+            prefill=np.array(
+                [
+                    [0.0] * len(every) if backlog is None else backlog,
+                    [0.0] * len(every),
+                    [1e-4] * len(every) if pace is None else pace,
+                ],
+                np.float64,
+            ),
         )
 
     def __len__(self) -> int:
@@ -241,6 +258,7 @@ class Snapshot:
             in_flight=self.in_flight[rows],
             in_flight_tokens=self.in_flight_tokens[rows],
             served=self.served[rows],
+            prefill=self.prefill[:, rows],
             resting=_any(None if self.resting is None else self.resting[rows]),
         )
         if len(self._selected) < MAX_SELECTIONS:
@@ -261,6 +279,7 @@ class Snapshot:
         other.in_flight = whole.in_flight[rows]
         other.in_flight_tokens = whole.in_flight_tokens[rows]
         other.served = whole.served[rows]
+        other.prefill = whole.prefill[:, rows]
         other.derived = self.derived
         other._rows = self._rows  # noqa: SLF001 - its own class
         other._selected = self._selected  # noqa: SLF001 - its own class
@@ -296,6 +315,29 @@ class Prefill(msgspec.Struct, frozen=True):
     undo: tuple["Undo", ...] = ()
 
 
+class Costs(msgspec.Struct, frozen=True):
+    """What a request costs everybody at each candidate, in seconds, by parts."""
+
+    #: For the prefill that is ahead of it.
+    waits: Sequence[float]
+    #: For its own prefill.
+    computes: Sequence[float]
+    #: By which the others at the pod are held up.
+    others_wait: Sequence[float]
+    #: Expected for room in the KV cache.
+    room: Sequence[float]
+
+    def of(self, row: int) -> dict[str, float]:
+        """The parts at one candidate, and their sum, rounded to milliseconds."""
+        parts = {
+            "waits": self.waits[row],
+            "computes": self.computes[row],
+            "others_wait": self.others_wait[row],
+            "room": self.room[row],
+        }
+        return {"seconds": round(sum(parts.values()), 3), **{name: round(part, 3) for name, part in parts.items()}}
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request goes, and why."""
 
@@ -315,6 +357,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     prefix_match: float | None
     #: None: the picked pod computes the prompt itself.
     prefill: Prefill | None = None
+    #: In the order of `candidates`; None where no plugin counted in seconds.
+    costs: Costs | None = None
     #: Call each when the request turns out never to have reached the pod.
     undo: tuple[Undo, ...] = ()
 
@@ -336,6 +380,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
                 "total": round(float(self.total[row]), 3),
                 "scores": {name: round(float(score[row]), 3) for name, score in self.scores.items()},
                 "in_flight": int(self.candidates.in_flight[row]),
+                **({} if self.costs is None else {"cost": self.costs.of(row)}),
             }
             for row in islice([*first, *rest], limit)
         ]

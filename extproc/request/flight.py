@@ -87,7 +87,10 @@ class Flight:
                 # The answer begins: the prompt is computed.
                 self._prefill.release(self._context.clock())
         else:
-            self._watch.body(event, self._context.clock())
+            now = self._context.clock()
+            self._watch.body(event, now)
+            if event.body:
+                self._ticket.begin(now)
 
     def end(self) -> None:
         """The stream is over: releases what the request held. Call it once."""
@@ -144,6 +147,8 @@ class Flight:
                     uncached_tokens=_computed(outcome.usage, decision),
                     tpot=outcome.tpot if self._streamed else None,
                     now=now,
+                    # What was ahead of it there is known of the pod that was picked.
+                    ahead=self._ticket.ahead if served == picked else 0.0,
                 )
         seconds = (self._ended or now) - self._started
         gone = not store.has(served)
@@ -184,7 +189,7 @@ class Flight:
         row = snapshot.rows.get(address)
         if row is not None:
             pod = snapshot.pods[row]
-            self._ticket.move(pod)
+            self._ticket.move(pod, now)
             if computed:
                 record_at(self._pool.profile, request, snapshot, pod, now=now, rng=self._context.rng)
 

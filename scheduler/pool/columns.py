@@ -36,7 +36,7 @@ class Columns:
 
     __slots__ = (
         "_floats", "adapters", "engine_tpot", "engine_ttft", "gauges_until", "in_flight", "in_flight_tokens",
-        "kv_usage", "own_slope", "own_tokens", "own_tpot", "own_ttft", "running", "served", "waiting",
+        "kv_usage", "own_slope", "own_tokens", "own_tpot", "own_ttft", "prefill", "running", "served", "waiting",
     )  # fmt: skip
 
     def __init__(self, size: int) -> None:
@@ -56,6 +56,7 @@ class Columns:
         self.adapters = [NO_ADAPTERS] * size
         counters: IntArray = np.zeros((3, size), np.int64)
         self.in_flight, self.in_flight_tokens, self.served = counters
+        self.prefill: FloatArray = np.zeros((3, size))
 
     def forget(self, row: int) -> None:
         """All that was measured of a pod."""
@@ -89,6 +90,7 @@ class Columns:
             in_flight=self.in_flight,
             in_flight_tokens=self.in_flight_tokens,
             served=self.served,
+            prefill=self.prefill,
             resting=resting,
         )
 

@@ -15,11 +15,12 @@ from scheduler.pool.store import PodStore, Ticket
 from scheduler.types import Pod
 
 #: Events, by their first element. A request is named by a number that is its process' own, and is used again later.
-TAKEN: Final = "+"  # number, address, uncached tokens
-GIVEN_BACK: Final = "-"  # number, whether it was served
+TAKEN: Final = "+"  # number, address, uncached tokens, monotonic seconds, whether the first token is still to come
+BEGUN: Final = "b"  # number, monotonic seconds
+GIVEN_BACK: Final = "-"  # number, whether it was served, monotonic seconds
 SCRAPED: Final = "s"  # address, Sample, monotonic seconds
 NOT_SCRAPED: Final = "S"  # address, monotonic seconds, why
-OUTCOME: Final = "o"  # address, TTFT or None, uncached tokens, TPOT or None, monotonic seconds
+OUTCOME: Final = "o"  # address, TTFT or None, uncached tokens, TPOT or None, monotonic seconds, tokens ahead
 FAILED: Final = "f"  # address, monotonic seconds
 SUCCEEDED: Final = "g"  # address
 MOVED: Final = "m"  # address of the pod that was picked, of the one that served
@@ -40,7 +41,7 @@ class SharedStore(PodStore):
     def own(self) -> Iterator[Event]:
         """What another process has to be told of at first: this one's requests in flight."""
         for number, ticket in self._own.items():
-            yield TAKEN, number, ticket.pod.address, ticket.tokens
+            yield TAKEN, number, ticket.pod.address, ticket.tokens, ticket.sent_at, ticket.waits
 
     # What this process does
 
@@ -48,13 +49,17 @@ class SharedStore(PodStore):
         super()._take(ticket, entry)
         number = id(ticket)
         self._own[number] = ticket
-        self._tell((TAKEN, number, ticket.pod.address, ticket.tokens))
+        self._tell((TAKEN, number, ticket.pod.address, ticket.tokens, ticket.sent_at, ticket.waits))
 
-    def _give_back(self, ticket: Ticket, entry: Any, *, served: bool) -> None:
-        super()._give_back(ticket, entry, served=served)
+    def _begin(self, ticket: Ticket, entry: Any, now: float) -> None:
+        super()._begin(ticket, entry, now)
+        self._tell((BEGUN, id(ticket), now))
+
+    def _give_back(self, ticket: Ticket, entry: Any, now: float, *, served: bool) -> None:
+        super()._give_back(ticket, entry, now, served=served)
         number = id(ticket)
         del self._own[number]
-        self._tell((GIVEN_BACK, number, served))
+        self._tell((GIVEN_BACK, number, served, now))
 
     def moved(self, picked: str, served: str) -> None:
         super().moved(picked, served)
@@ -69,11 +74,18 @@ class SharedStore(PodStore):
         self._tell((NOT_SCRAPED, address, now, error))
 
     def observe_outcome(
-        self, address: str, *, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+        self,
+        address: str,
+        *,
+        ttft: float | None,
+        uncached_tokens: int,
+        tpot: float | None,
+        now: float,
+        ahead: float = 0.0,
     ) -> None:
-        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now)
+        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now, ahead=ahead)
         if ttft is not None or tpot is not None:
-            self._tell((OUTCOME, address, ttft, uncached_tokens, tpot, now))
+            self._tell((OUTCOME, address, ttft, uncached_tokens, tpot, now, ahead))
 
     def observe_failure_of_request(self, address: str, now: float) -> bool:
         self._tell((FAILED, address, now))
@@ -87,19 +99,29 @@ class SharedStore(PodStore):
 
     # What another process did
 
-    def taken_elsewhere(self, address: str, tokens: int) -> Ticket:
-        """Counts a request of another process, also at a pod that is not known here: not yet, or no more."""
+    def taken_elsewhere(self, address: str, tokens: int, now: float, waits: bool = True) -> Ticket:
+        """Counts a request of another process, also at a pod that is not known here: not yet, or no more.
+
+        It was sent at `now`; `waits`: its first token is still to come.
+        """
         entry = self._entry_of(Pod(address))
         ticket = Ticket(self, entry.pod, tokens)
+        if waits:
+            entry.backlog.add(ticket, float(tokens), entry.pace.beside(self._pace), now)
         super()._take(ticket, entry)
         self._look_again(entry)
         return ticket
 
-    def given_back_elsewhere(self, ticket: Ticket, *, served: bool) -> None:
+    def begun_elsewhere(self, ticket: Ticket, now: float) -> None:
+        """Its first token came."""
+        if ticket.entry is not None:
+            super()._begin(ticket, ticket.entry, now)
+
+    def given_back_elsewhere(self, ticket: Ticket, *, served: bool, now: float) -> None:
         """Counts it no more."""
         entry = ticket.entry
         assert entry is not None  # noqa: S101 - it was taken, and is given back once
-        super()._give_back(ticket, entry, served=served)
+        super()._give_back(ticket, entry, now, served=served)
         self._look_again(entry)
 
     def _look_again(self, entry: Any) -> None:
@@ -115,9 +137,15 @@ class SharedStore(PodStore):
         super().observe_failure(address, now, error)
 
     def outcome_elsewhere(
-        self, address: str, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+        self,
+        address: str,
+        ttft: float | None,
+        uncached_tokens: int,
+        tpot: float | None,
+        now: float,
+        ahead: float = 0.0,
     ) -> None:
-        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now)
+        super().observe_outcome(address, ttft=ttft, uncached_tokens=uncached_tokens, tpot=tpot, now=now, ahead=ahead)
 
     def moved_elsewhere(self, picked: str, served: str) -> None:
         super().moved(picked, served)
@@ -137,6 +165,7 @@ class Other:
         self._tickets: dict[int, Ticket] = {}
         self._do: dict[str, Callable[..., object]] = {
             TAKEN: self._taken,
+            BEGUN: self._begun,
             GIVEN_BACK: self._given_back,
             SCRAPED: self._scraped,
             NOT_SCRAPED: store.not_scraped_elsewhere,
@@ -162,15 +191,21 @@ class Other:
     def end(self) -> None:
         """The other is gone, and with it what it had in flight."""
         for number in list(self._tickets):
-            self._given_back(number, served=True)
+            # When is not known: no time has passed for the others that wait there.
+            self._given_back(number, True, 0.0)
 
-    def _taken(self, number: int, address: str, tokens: int) -> None:
-        self._tickets[number] = self._store.taken_elsewhere(address, tokens)
+    def _taken(self, number: int, address: str, tokens: int, now: float, waits: bool) -> None:
+        self._tickets[number] = self._store.taken_elsewhere(address, tokens, now, waits)
 
-    def _given_back(self, number: int, served: bool) -> None:
+    def _begun(self, number: int, now: float) -> None:
+        ticket = self._tickets.get(number)
+        if ticket is not None:
+            self._store.begun_elsewhere(ticket, now)
+
+    def _given_back(self, number: int, served: bool, now: float) -> None:
         ticket = self._tickets.pop(number, None)
         if ticket is not None:
-            self._store.given_back_elsewhere(ticket, served=served)
+            self._store.given_back_elsewhere(ticket, served=served, now=now)
 
     def _scraped(self, address: str, sample: object, now: float) -> None:
         self._store.scraped_elsewhere(address, msgspec.convert(sample, Sample), now)

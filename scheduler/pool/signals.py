@@ -33,6 +33,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     #: Mean time to first token and per output token of what the engine observed since the previous page, seconds.
     ttft: float | None = None
     tpot: float | None = None
+    #: First tokens that the engine produced since the previous page.
+    first_tokens: float | None = None
     adapters: Adapters | None = None
     #: The engine is another process than on the previous page: its caches are empty.
     restarted: bool = False
@@ -73,14 +75,15 @@ class SignalReader:
         Raises:
             NotMetrics: no signal was found, and the page does not look like an exposition either.
         """
-        ttft, ttft_reset = self._ttft.read(page)
-        tpot, tpot_reset = self._tpot.read(page)
+        ttft, first_tokens, ttft_reset = self._ttft.read(page)
+        tpot, _, tpot_reset = self._tpot.read(page)
         sample = Sample(
             waiting=_total(self._waiting.read(page)),
             running=_total(self._running.read(page)),
             kv_usage=_share(self._kv_usage.read(page)),
             ttft=ttft,
             tpot=tpot,
+            first_tokens=first_tokens,
             adapters=self._newest_adapters(page),
             restarted=self._restarted(page) or ttft_reset or tpot_reset,
         )
@@ -159,23 +162,23 @@ class _Histogram:
         #: Name, sum and count on the previous page that had them.
         self._before: tuple[_Name, float, float] | None = None
 
-    def read(self, page: bytes) -> tuple[float | None, bool]:
-        """The mean, or None where nothing new was observed; and whether the count went back.
+    def read(self, page: bytes) -> tuple[float | None, float | None, bool]:
+        """The mean, or None where nothing new was observed; how many observations are new; whether the count went back.
 
         None for the first page too: its mean is of all that the engine did since it started, which may be days.
         """
         now = self._totals(page)
         if now is None:
-            return None, False
+            return None, None, False
         before, self._before = self._before, now
         if before is None or before[0] is not now[0]:
-            return None, False
+            return None, None, False
         total, count = now[1] - before[1], now[2] - before[2]
         reset = count < 0
         if reset:
             # The engine started anew: everything on the page is new.
             total, count = now[1], now[2]
-        return (total / count if count > 0 and total >= 0 else None), reset
+        return (total / count if count > 0 and total >= 0 else None), count or None, reset
 
     def _totals(self, page: bytes) -> tuple[_Name, float, float] | None:
         for name in self._names:

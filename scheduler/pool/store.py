@@ -7,13 +7,15 @@ asked for.
 
 from collections.abc import Callable, Iterable
 from math import inf, nan
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from scheduler.pool.backlog import Backlog, Waiting
 from scheduler.pool.columns import Columns
 from scheduler.pool.correction import corrected
 from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean, PooledSlope
+from scheduler.pool.pace import Pace
 from scheduler.pool.signals import Sample
 from scheduler.pool.trouble import Trouble
 from scheduler.types import NO_ADAPTERS, BoolArray, FloatArray, Pod, Snapshot
@@ -48,6 +50,9 @@ class PodStore:
         self._columns = Columns(0)
         #: Time to first token over uncached tokens, of all pods.
         self._pooled = PooledSlope()
+        #: Seconds per prompt token, of all pods; and whether it or a pod's changed since the columns were written.
+        self._pace = Pace()
+        self._pace_changed = False
         self._acquired = 0
         #: Pods at which a request failed and none was answered since.
         self._troubled: set[_Entry] = set()
@@ -88,6 +93,7 @@ class PodStore:
             columns.in_flight[row] = entry.in_flight
             columns.in_flight_tokens[row] = entry.tokens
             columns.served[row] = entry.served + entry.head_start
+            self._publish_prefill(entry, columns)
         for pod in left:
             entry = entries[pod.address]
             entry.row = -1
@@ -122,6 +128,7 @@ class PodStore:
             return
         if sample.restarted:
             self.restarted(address)
+        before = entry.scraped_at
         row, columns, until = entry.row, self._columns, now + self._stale_after
         entry.seen = entry.in_flight if in_flight is None else in_flight
         entry.scraped_waiting = nan if sample.waiting is None else sample.waiting
@@ -139,6 +146,8 @@ class PodStore:
             columns.engine_ttft.set(row, sample.ttft, now, until)
         if sample.tpot is not None:
             columns.engine_tpot.set(row, sample.tpot, now, until)
+        if sample.first_tokens:
+            self._first_tokens(entry, sample.first_tokens, before, now)
         self._deadline = -inf
 
     def observe_failure(self, address: str, now: float, error: str = "") -> None:
@@ -165,13 +174,22 @@ class PodStore:
         """Counts a request that was picked for `pod`, with the prompt tokens that its cache should not hold."""
         ticket = Ticket(self, pod, uncached_tokens)
         self._acquired += 1
-        self._take(ticket, self._entry_of(pod))
+        entry = self._entry_of(pod)
+        entry.backlog.add(ticket, float(uncached_tokens), entry.pace.beside(self._pace), now)
+        self._take(ticket, entry)
         if self._troubled:
             self._refresh_by(now + TROUBLE_REFRESH)
         return ticket
 
     def observe_outcome(
-        self, address: str, *, ttft: float | None, uncached_tokens: int, tpot: float | None, now: float
+        self,
+        address: str,
+        *,
+        ttft: float | None,
+        uncached_tokens: int,
+        tpot: float | None,
+        now: float,
+        ahead: float = 0.0,
     ) -> None:
         """Takes in what a request took at the pod that answered it. Ignored for a pod that has left.
 
@@ -181,6 +199,7 @@ class PodStore:
             uncached_tokens: prompt tokens that it had to compute.
             tpot: seconds per output token after the first, or None.
             now: when the request ended.
+            ahead: prompt tokens of others that were ahead of it when it was sent (`Ticket.ahead`).
         """
         entry = self._entries.get(address)
         if entry is None or entry.row < 0:
@@ -192,6 +211,8 @@ class PodStore:
             columns.own_ttft.set(row, line.mean_y, now, now + KNOWN_FOR)
             columns.own_tokens[row] = line.mean_x
             columns.own_slope[row] = line.slope()
+            entry.exact = True
+            self._learn(entry, ttft, uncached_tokens + ahead)
         if tpot is not None and 0 <= tpot < inf:
             entry.tpot.observe(tpot, now)
             columns.own_tpot.set(row, entry.tpot.value, now, now + KNOWN_FOR)
@@ -258,7 +279,34 @@ class PodStore:
 
     # Inside
 
+    def _first_tokens(self, entry: "_Entry", count: float, before: float, now: float) -> None:
+        """The engine produced so many first tokens between two pages, which were asked for at `before` and at `now`."""
+        there = entry.scraped_running + (entry.scraped_waiting if entry.scraped_waiting > 0 else 0.0)
+        # Where the engine does not say how many it serves, all are taken for ours.
+        share = entry.seen / there if there > entry.seen else 1.0
+        released = entry.backlog.counted(count, share, now)
+        if not released:
+            return
+        if not entry.exact:
+            # Nothing tells of each request: somewhere between the two pages, then.
+            for request in released:
+                sent_at = request.sent_at
+                ticket = cast("Ticket", request)
+                self._learn(entry, (max(before, sent_at) + now) / 2 - sent_at, ticket.tokens + ticket.ahead)
+        self._publish_prefill(entry, self._columns)
+
+    def _learn(self, entry: "_Entry", seconds: float, tokens: float) -> None:
+        entry.pace.observe(seconds, tokens)
+        self._pace.observe(seconds, tokens)
+        self._pace_changed = True
+
     def _renew(self, pods: tuple[Pod, ...], now: float) -> Snapshot:
+        if self._pace_changed:
+            self._pace_changed = False
+            paces = self._columns.prefill[2]
+            for pod in pods:
+                entry = self._entries[pod.address]
+                paces[entry.row] = entry.pace.beside(self._pace)
         resting, until = self._resting(len(pods), now) if self._troubled else (None, inf)
         self._snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x, resting)
         self._deadline = min(self._columns.known_until(now), until)
@@ -298,7 +346,12 @@ class PodStore:
         entry.served += 1
         self._publish(entry)
 
-    def _give_back(self, ticket: "Ticket", entry: "_Entry", *, served: bool) -> None:
+    def _begin(self, ticket: "Ticket", entry: "_Entry", now: float) -> None:
+        entry.backlog.begin(ticket, now)
+        self._publish_prefill(entry, self._columns)
+
+    def _give_back(self, ticket: "Ticket", entry: "_Entry", now: float, *, served: bool) -> None:
+        entry.backlog.begin(ticket, now)
         ticket.entry = None
         entry.in_flight -= 1
         entry.tokens -= ticket.tokens
@@ -317,6 +370,7 @@ class PodStore:
         columns.in_flight[row] = entry.in_flight
         columns.in_flight_tokens[row] = entry.tokens
         columns.served[row] = entry.served + entry.head_start
+        self._publish_prefill(entry, columns)
         if entry.scraped_at == -inf:
             return
         waiting, running = corrected(entry.scraped_waiting, entry.scraped_running, entry.seen, entry.in_flight)
@@ -327,13 +381,22 @@ class PodStore:
         if snapshot.running[row] >= 0:
             snapshot.running[row] = running
 
+    def _publish_prefill(self, entry: "_Entry", columns: Columns) -> None:
+        row = entry.row
+        if row >= 0:
+            prefill, backlog = columns.prefill, entry.backlog
+            prefill[0, row] = backlog.seconds
+            prefill[1, row] = backlog.at
+            prefill[2, row] = entry.pace.beside(self._pace)
 
-class Ticket:
+
+class Ticket(Waiting):
     """One request in flight. `release` it by the first sign that it is over; `move` it when another pod served it."""
 
     __slots__ = ("_store", "entry", "pod", "tokens")
 
     def __init__(self, store: PodStore, pod: Pod, tokens: int) -> None:
+        super().__init__()
         self._store = store
         #: Where it counts, or counted last.
         self.pod = pod
@@ -341,23 +404,28 @@ class Ticket:
         #: The store's own.
         self.entry: _Entry | None = None
 
+    def begin(self, now: float) -> None:
+        """The answer's first token came: nobody waits for its prefill any more. Further calls do nothing."""
+        if self.waits and self.entry is not None:
+            self._store._begin(self, self.entry, now)  # noqa: SLF001 - one module, one idea
+
     def release(self, now: float) -> None:
         """Counts the request no more. Further calls do nothing."""
         if self.entry is not None:
             store = self._store
-            store._give_back(self, self.entry, served=True)  # noqa: SLF001 - one module, one idea
+            store._give_back(self, self.entry, now, served=True)  # noqa: SLF001
             if store._troubled:  # noqa: SLF001
                 store._refresh_by(now + TROUBLE_REFRESH)  # noqa: SLF001
 
-    def move(self, pod: Pod) -> None:
-        """Counts the request at `pod` instead; of one that was released, it was served there."""
+    def move(self, pod: Pod, now: float) -> None:
+        """Counts the request at `pod` instead, which has answered; of one that was released, it was served there."""
         picked, self.pod = self.pod, pod
         if pod.address == picked.address:
             return
         if self.entry is None:
             self._store.moved(picked.address, pod.address)
             return
-        self._store._give_back(self, self.entry, served=False)  # noqa: SLF001
+        self._store._give_back(self, self.entry, now, served=False)  # noqa: SLF001
         self._store._take(self, self._store._entry_of(pod))  # noqa: SLF001
 
 
@@ -365,8 +433,9 @@ class _Entry:
     """One pod: its live counters, and what is needed to go on measuring it."""
 
     __slots__ = (
-        "_pooled", "error", "failing_since", "failures", "head_start", "in_flight", "pod", "row", "scraped_at",
-        "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "trouble", "ttft",
+        "_pooled", "backlog", "error", "exact", "failing_since", "failures", "head_start", "in_flight", "pace", "pod",
+        "row", "scraped_at", "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "trouble",
+        "ttft",
     )  # fmt: skip
 
     def __init__(self, pod: Pod, pooled: PooledSlope) -> None:
@@ -379,6 +448,7 @@ class _Entry:
         self.served = 0
         #: Added to `served` where pods are compared by it.
         self.head_start = 0
+        self.backlog = Backlog()
         self.forget()
 
     def forget(self) -> None:
@@ -393,6 +463,10 @@ class _Entry:
         self.ttft = DecayingLine(self._pooled)
         self.tpot = DecayingMean()
         self.trouble = Trouble()
+        self.backlog.clear()
+        self.pace = Pace()
+        #: Whether times to first token are seen of each request there.
+        self.exact = False
 
 
 def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]:
@@ -408,6 +482,8 @@ def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]
         "ready": ready,
         "in_flight": entry.in_flight,
         "in_flight_tokens": entry.tokens,
+        "backlog": entry.backlog.by(now),
+        "seconds_per_token": entry.pace.value if entry.pace.seen else None,
         "served": entry.served,
         "waiting": known(snapshot.waiting),
         "running": known(snapshot.running),

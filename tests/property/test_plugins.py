@@ -137,6 +137,7 @@ BLENDED = {
 
 #: What is load to each scorer.
 LOADS = {
+    "least-cost": ["in_flight", "running", "kv", "backlog"],
     "least-request": ["in_flight"],
     "least-latency": ["ttft", "tpot"],
     "kv-cache": ["kv"],
@@ -173,7 +174,7 @@ def test_a_longer_match_never_scores_lower(rows: list[P], data: st.DataObject) -
     match = matches(rows)
     better = {**match, victim: data.draw(st.floats(match[victim], 1.0))}
     for plugin in SCORERS:
-        if plugin.name in ("prefix-cache", "token-load"):
+        if plugin.name in ("least-cost", "prefix-cache", "token-load"):
             instance = made(plugin)
             before, after = (scores(instance, request("x" * 999), rows, held) for held in (match, better))
             assert after[victim] >= before[victim] - SLACK

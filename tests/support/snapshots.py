@@ -24,6 +24,9 @@ class P:
     in_flight: int = 0
     tokens: int = 0
     served: int = 0
+    #: Seconds as of time 0, and seconds per prompt token.
+    backlog: float = 0.0
+    pace: float = 1e-4
     adapters: Adapters = Adapters()
     address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +48,8 @@ def snapshot(*rows: P) -> Snapshot:
         in_flight=[row.in_flight for row in rows],
         in_flight_tokens=[row.tokens for row in rows],
         served=[row.served for row in rows],
+        backlog=[row.backlog for row in rows],
+        pace=[row.pace for row in rows],
     )
 
 
@@ -78,6 +83,8 @@ pods = st.builds(
     in_flight=st.integers(0, 500),
     tokens=st.integers(0, 10_000_000),
     served=st.integers(0, 1_000_000),
+    backlog=st.floats(0, 1000),
+    pace=st.floats(2e-6, 0.1),
     adapters=st.builds(Adapters, running=_names, waiting=_names, capacity=st.integers(0, 4)),
 )
 

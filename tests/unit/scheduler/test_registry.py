@@ -21,8 +21,8 @@ from scheduler.registry import (
 )
 
 NAMES = {
-    "gpu-usage", "kv-cache", "least-latency", "least-request", "lora-affinity", "prefix-affinity", "prefix-cache",
-    "queue", "random", "running-requests", "session-affinity", "token-load",
+    "gpu-usage", "kv-cache", "least-cost", "least-latency", "least-request", "lora-affinity", "prefix-affinity",
+    "prefix-cache", "queue", "random", "running-requests", "session-affinity", "token-load",
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_what_both_do_is_known_to_both(steps: list[tuple[str, bool, int, int]]) 
             case "release" if tickets:
                 tickets.pop(number % len(tickets)).release(now)
             case "move" if tickets:
-                tickets[number % len(tickets)].move(PODS[pod])
+                tickets[number % len(tickets)].move(PODS[pod], now)
             case "scrape" if first:  # one of them scrapes
                 side.store.observe(address, FULL, now)
             case "lost" if first:
@@ -128,7 +128,7 @@ def test_who_served_in_the_end_is_told() -> None:
     a, b, at_b, _ = pair()
     ticket = a.store.acquire(PODS[0], 7, 1.0)
     ticket.release(2.0)
-    ticket.move(PODS[1])
+    ticket.move(PODS[1], 1.0)
     deliver(a, at_b)
     assert [row["served"] for row in a.rows(2.0)] == [row["served"] for row in b.rows(2.0)] == [0, 1, 0]
 
@@ -164,11 +164,11 @@ def test_what_a_newcomer_is_told() -> None:
 
 def test_a_pod_that_is_not_known_here() -> None:
     _, b, at_b, _ = pair()
-    at_b.apply((TAKEN, 1, "10.9.9.9:1", 5))
+    at_b.apply((TAKEN, 1, "10.9.9.9:1", 5, 1.0, True))
     at_b.apply((FAILED, "10.9.9.9:1", 1.0))
     assert not b.store.has("10.9.9.9:1")
     for _ in range(2):
-        at_b.apply((GIVEN_BACK, 1, True))
+        at_b.apply((GIVEN_BACK, 1, True, 1.0))
     assert at_b.in_flight == 0
     assert len(b.rows(1.0)) == 3
 
@@ -177,12 +177,12 @@ def test_a_pod_that_is_not_known_here_yet() -> None:
     """A process that was just started is told of requests before its own discovery has found their pods."""
     _, b, at_b, _ = pair()
     new = Pod("10.9.9.9:1", "new")
-    at_b.apply((TAKEN, 1, new.address, 5))
+    at_b.apply((TAKEN, 1, new.address, 5, 1.0, True))
     b.store.set_pods([*PODS, new], 1.0)
     row = b.rows(1.0)[3]
     assert (row["name"], row["ready"], row["in_flight"], row["in_flight_tokens"]) == ("new", True, 1, 5)
     assert b.store.has(new.address)
-    at_b.apply((GIVEN_BACK, 1, True))
+    at_b.apply((GIVEN_BACK, 1, True, 1.0))
     assert b.rows(1.0)[3]["in_flight"] == 0
 
 

@@ -56,7 +56,7 @@ def test_dialects(dialect: Dialect, place: int) -> None:
     for seconds, histogram in enumerate(engine.histograms.values(), 1):
         histogram.labels("0").observe(seconds)
         histogram.labels("0").observe(seconds)
-    told = Sample(waiting=3, running=7, kv_usage=0.25, ttft=1.0, tpot=2.0)
+    told = Sample(waiting=3, running=7, kv_usage=0.25, ttft=1.0, tpot=2.0, first_tokens=2)
     assert reader.read(engine.page()) == (told if engine.histograms else Sample(waiting=3, running=7, kv_usage=0.25))
 
 
@@ -67,7 +67,7 @@ def test_openmetrics(dialect: Dialect) -> None:
     engine.histograms["ttft"].labels("0").observe(100.0, {"trace_id": "x"})
     assert reader.read(openmetrics(engine.registry)) == Sample(waiting=3)
     engine.histograms["ttft"].labels("0").observe(2.0, {"trace_id": "y"})
-    assert reader.read(openmetrics(engine.registry)) == Sample(waiting=3, ttft=2.0)
+    assert reader.read(openmetrics(engine.registry)) == Sample(waiting=3, ttft=2.0, first_tokens=1)
 
 
 def test_names_with_underscores_for_colons_are_other_names_elsewhere() -> None:
@@ -139,8 +139,8 @@ class TestHistogram:
     def test_a_count_that_goes_back_is_a_restart(self) -> None:
         reader = SignalReader(MINE)
         reader.read(histogram(1000, 10))
-        assert reader.read(histogram(1, 4)) == Sample(ttft=0.25, restarted=True)
-        assert reader.read(histogram(2, 5)) == Sample(ttft=1.0)
+        assert reader.read(histogram(1, 4)) == Sample(ttft=0.25, first_tokens=4, restarted=True)
+        assert reader.read(histogram(2, 5)) == Sample(ttft=1.0, first_tokens=1)
         assert reader.read(histogram(0, 0)) == Sample(restarted=True)
 
     def test_a_page_without_it_changes_nothing(self) -> None:

@@ -367,9 +367,9 @@ class TestTickets:
     def test_move(self) -> None:
         store = new(A, B)
         ticket = store.acquire(A, 30, 0.0)
-        ticket.move(A)
+        ticket.move(A, 0.0)
         assert store.snapshot(0.0).in_flight.tolist() == [1, 0]
-        ticket.move(B)
+        ticket.move(B, 0.0)
         assert ticket.pod == B
         snapshot = store.snapshot(0.0)
         assert snapshot.in_flight.tolist() == snapshot.served.tolist() == [0, 1]
@@ -381,13 +381,13 @@ class TestTickets:
         store = new(A, B)
         ticket = store.acquire(A, 30, 0.0)
         ticket.release(0.0)
-        ticket.move(A)
-        ticket.move(B)
-        ticket.move(C)
+        ticket.move(A, 0.0)
+        ticket.move(B, 0.0)
+        ticket.move(C, 0.0)
         assert ticket.pod == C
         assert store.snapshot(0.0).in_flight.tolist() == [0, 0]
         assert store.snapshot(0.0).served.tolist() == [0, 0]
-        ticket.move(B)
+        ticket.move(B, 0.0)
         assert store.snapshot(0.0).served.tolist() == [0, 1]
 
     def test_pods_that_left_are_not_in_the_pool(self) -> None:
@@ -401,7 +401,7 @@ class TestTickets:
     def test_to_a_pod_that_is_not_there(self) -> None:
         store = new(A)
         ticket = store.acquire(A, 30, 0.0)
-        ticket.move(C)
+        ticket.move(C, 0.0)
         assert store.in_flight(C.address) == 1
         assert store.totals() == {"pods": 1, "in_flight": 1, "in_flight_tokens": 30, "picked": 1}
         store.set_pods([A, C], 0.1)
@@ -420,6 +420,8 @@ class TestStatistics:
                 "ready": True,
                 "in_flight": 0,
                 "in_flight_tokens": 0,
+                "backlog": 0.0,
+                "seconds_per_token": None,
                 "served": 0,
                 "waiting": None,
                 "running": None,
@@ -510,7 +512,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(ticket=tickets, pod=pods)
     def move(self, ticket: Ticket, pod: Pod) -> None:
-        ticket.move(pod)
+        ticket.move(pod, self.now)
         if id(ticket) in self.holders:
             self.holders[id(ticket)] = pod
 
@@ -523,9 +525,21 @@ class Machine(RuleBasedStateMachine):
     def release_and_drop(self, ticket: Ticket) -> None:
         self.release(ticket)
 
-    @rule(pod=pods, waiting=known_counts, running=known_counts, restarted=st.booleans())
-    def scrape(self, pod: Pod, waiting: int | None, running: int | None, restarted: bool) -> None:
-        sample = Sample(waiting=waiting, running=running, restarted=restarted)
+    @rule(ticket=tickets)
+    def begin(self, ticket: Ticket) -> None:
+        ticket.begin(self.now)
+
+    @rule(
+        pod=pods,
+        waiting=known_counts,
+        running=known_counts,
+        first_tokens=st.none() | st.integers(1, 20),
+        restarted=st.booleans(),
+    )
+    def scrape(
+        self, pod: Pod, waiting: int | None, running: int | None, first_tokens: int | None, restarted: bool
+    ) -> None:
+        sample = Sample(waiting=waiting, running=running, first_tokens=first_tokens, restarted=restarted)
         self.store.observe(pod.address, sample, self.now)
         assert self.left == Counter([pod.address] if restarted and pod in self.pods else [])
         self.left.clear()
@@ -554,6 +568,10 @@ class Machine(RuleBasedStateMachine):
         assert self.store.totals()["in_flight"] == len(self.holders)
         assert self.store.totals()["picked"] == self.picked
         assert (snapshot.in_flight_tokens >= 0).all()
+        assert (snapshot.prefill[0] >= 0).all()
+        for row, pod in enumerate(self.pods):
+            if not held[pod.address]:
+                assert snapshot.prefill[0][row] == 0
         if not self.holders:
             assert self.store.totals()["in_flight_tokens"] == 0
             assert len(self.store.statistics(self.now)) == len(self.pods)
