@@ -33,7 +33,7 @@ from extproc.request.context import Context
 from extproc.request.pipeline import Pipeline
 from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
-from extproc.sharing.share import Shared
+from extproc.sharing.share import Nearby, Shared
 from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Witness
@@ -104,7 +104,9 @@ class Gateway:
         self._config = config
         self._first_sync_wait = first_sync_wait
         self._shared = shared
-        self._place = None if shared is None else shared.place
+        #: The other processes of this gateway, where there are any.
+        self._nearby = None if shared is None else shared.nearby
+        self._place = None if self._nearby is None else self._nearby.place
         self._line = line
         sections = config.all_pools()
         self._pools: dict[str, Pool] = {}
@@ -112,6 +114,8 @@ class Gateway:
         for name, section in sections.items():
             self._pools[name] = self._pool(name, section)
         self._metrics.watch_plugins(self._plugin_statistics)
+        if shared is not None and shared.gateways is not None:
+            self._metrics.watch_sharing(shared.statistics)
         try:
             feeds = [
                 Feed(
@@ -125,7 +129,7 @@ class Gateway:
         self._decisions = DecisionLog(config.debug.decisions)
         self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
-        self._feeds = Feeds(feeds, self._endpoints_file, self._metrics, leads=shared is None)
+        self._feeds = Feeds(feeds, self._endpoints_file, self._metrics, leads=self._nearby is None)
         self._admin = AdminServer(
             host=config.admin.host,
             port=config.admin.port,
@@ -244,7 +248,7 @@ class Gateway:
             return reason
         if not all(source.ready for source in self._key_sources):
             return "not every issuer's keys were fetched yet"
-        return "" if self._shared is None else self._shared.peers.not_ready()
+        return "" if self._shared is None else self._shared.not_ready()
 
     async def start(self) -> None:
         """Binds and begins to serve. Readiness follows by itself.
@@ -262,8 +266,8 @@ class Gateway:
             self._endpoints_file.keep_or_create()
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
-            if self._shared is not None:
-                self._tasks.append(asyncio.create_task(self._lead(self._shared)))
+            if self._nearby is not None:
+                self._tasks.append(asyncio.create_task(self._lead(self._nearby)))
             # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._first_sync_wait):
@@ -271,10 +275,11 @@ class Gateway:
             if self._shared is not None:
                 # And one that knows less than the others would decide worse than they do. What they note of pods that
                 # are not known here is lost.
-                self._shared.entries.on_entry = self._log_entry_of_another
-                await self._shared.peers.start()
-                self._cleanup.push_async_callback(self._shared.peers.stop)
-                await self._shared.peers.caught_up()
+                if self._nearby is not None:
+                    self._nearby.entries.on_entry = self._log_entry_of_another
+                await self._shared.start()
+                self._cleanup.push_async_callback(self._shared.stop)
+                await self._shared.caught_up()
             transport = self._build_transport(authenticator)
             address = await transport.start()
         except OSError as error:
@@ -306,9 +311,9 @@ class Gateway:
             if surface.exposed:
                 log.warning("open to other machines", extra={"surface": str(surface)})
 
-    async def _lead(self, shared: Shared) -> None:
-        await shared.lead.taken()
-        log.info("process leads", extra={"worker": shared.place.name})
+    async def _lead(self, nearby: Nearby) -> None:
+        await nearby.lead.taken()
+        log.info("process leads", extra={"worker": nearby.place.name})
         self._feeds.lead()
 
     def watch(self, path: str | None, loaded: Loaded) -> None:
@@ -376,8 +381,8 @@ class Gateway:
         return self._pipeline.explain(path, body)
 
     def _log_entry(self, entry: LogEntry) -> None:
-        if self._shared is not None and not self._issued(entry.key):
-            self._shared.entries.forward(entry)
+        if self._nearby is not None and not self._issued(entry.key):
+            self._nearby.entries.forward(entry)
             return
         self._ledger.arrived(entry.key, from_log(entry), time.monotonic())
 

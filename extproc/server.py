@@ -37,7 +37,8 @@ def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False,
 
 async def _serve(loaded: Loaded, reload_path: str | None, reload: bool, place: Place | None) -> None:
     line = None if place is None else await Line.take()
-    shared = None if place is None or line is None else Shared(loaded.config, place, await line.instruction())
+    instruction = None if line is None else await line.instruction()
+    shared = Shared(loaded.config, place, instruction) if Shared.wanted(loaded.config, place) else None
     gateway = Gateway(loaded.config, shared, line)
     stopped = asyncio.Event()
     on_termination(stopped.set)

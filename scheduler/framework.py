@@ -137,7 +137,10 @@ class Sharer(Protocol):
     """Notes what was picked, and can do so together with the plugins of its name in other processes."""
 
     def share(self, secret: int, tell: Tell) -> None:
-        """From now on tell what is noted. Before the first request. `secret`: 64 bits that all processes have alike."""
+        """From now on tell what is noted. `secret`: 64 bits that all processes have alike.
+
+        Before the first request; and again with another secret, under which nothing holds that was noted before.
+        """
         ...
 
     def told(self, address: str, data: bytes) -> Undo:

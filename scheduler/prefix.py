@@ -264,7 +264,9 @@ class PrefixIndex:
         return self.record(units, address)
 
     def reseed(self, seed: int) -> None:
-        """Another secret. The index must be empty: what was hashed with the one before would never be found."""
+        """Another secret. Drops all that is held: what was hashed with the one before would never be found."""
+        for address in list(self._shelves):
+            self.forget(address)
         self._seed = seed
         self._seen, self._seen_before = {}, {}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from extproc.config import route_checks
+from extproc.config import route_checks, sharing_checks
 from extproc.config.decode import Decoded, known_keys
 from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, nearest
@@ -46,6 +46,7 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
         yield Problem(reason, ("transport", "mode"), hint="leave mode out, or set it to grpcio")
     yield from _tls(config.transport, decoded)
     yield from _processes(config.transport, decoded)
+    yield from sharing_checks.problems(config.sharing, decoded)
     for path, endpoints in _sections(config):
         yield from _endpoints(endpoints, path, decoded)
         yield from _kubernetes(endpoints.kubernetes, path, decoded)
@@ -97,6 +98,7 @@ def warnings(config: GatewayConfig) -> Iterator[Problem]:
                 yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
             if not issuer.audiences:
                 yield Problem("no audiences are given: tokens made for other services are let in, too", path)
+    yield from sharing_checks.warnings(config.sharing)
     known = config.all_pools()
     for path, endpoints in _sections(config):
         if endpoints.empty and (path[-1] if len(path) > 1 else DEFAULT_POOL) in known:

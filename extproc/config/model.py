@@ -15,6 +15,7 @@ from extproc.config.sections.listener import ListenerConfig
 from extproc.config.sections.observability import AdminConfig, DebugConfig, LoggingConfig, TracingConfig
 from extproc.config.sections.routing import DEFAULT_POOL
 from extproc.config.sections.scheduling import SchedulingConfig
+from extproc.config.sections.sharing import SharingConfig
 from extproc.config.sections.transport import TransportConfig
 from extproc.routing.routes import Route, Routes, Target
 
@@ -37,6 +38,9 @@ class GatewayConfig(Section):
         default=(),
         description="Which pool gets the requests for which models. Left out: `endpoints` gets them all."
         " With it, a model that no route is for gets a 404.",
+    )
+    sharing: SharingConfig = Field(
+        default=SharingConfig(), description="What gateways tell each other. Without a server, each decides for itself."
     )
     listener: ListenerConfig = Field(default=ListenerConfig(), description="Where Envoy takes requests.")
     transport: TransportConfig = Field(default=TransportConfig(), description="How Envoy reaches the sidecar.")

@@ -184,6 +184,34 @@ def http_url(text: str) -> str:
     return text
 
 
+def host_port(text: str) -> str:
+    """`host:port`, the host by address or name; no port of 0."""
+    if text.startswith(("unix:", "/")) or transport_address(text).endswith(":0"):
+        raise ValueError(f"must be host:port, not {describe(text)}")
+    return transport_address(text)
+
+
+def redis_url(text: str) -> str:
+    """`redis://host:port`, `rediss://host:port` or `unix:///absolute/path`, without credentials.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text.startswith(("unix:", "/")):
+        return transport_address(text)
+    scheme, separator, rest = text.partition("://")
+    if "@" in rest:
+        raise ValueError("must not hold a user or password, which would be shown: give passwordFile and usernameFile")
+    if scheme not in {"redis", "rediss"} or not separator:
+        raise ValueError(f"must be redis://host:port, rediss://host:port or unix:///path, not {describe(text)}")
+    rest = rest.removesuffix("/")
+    if "/" in rest or "?" in rest:
+        raise ValueError("must end with the port: the number of the database has a key of its own, `database`")
+    if rest and not rest.endswith("]") and ":" not in rest.rpartition("]")[2]:
+        raise ValueError(f"has no port{did_you_mean(f'{scheme}://{shorten(rest)}:6379')}")
+    return f"{scheme}://{host_port(rest)}"
+
+
 def socket_path(text: str) -> str:
     """An absolute path that a Unix socket may have."""
     absolute_path(text)

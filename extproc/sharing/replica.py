@@ -1,6 +1,6 @@
-"""What the processes of a gateway know alike: requests in flight, signals, and what plugins note.
+"""What all processes know of a pool alike: requests in flight, signals, and what plugins note.
 
-Pure: events come and go as tuples, `peers` carries them.
+Pure: events come and go as tuples, carriers take them along.
 """
 
 from collections import OrderedDict
@@ -10,13 +10,14 @@ from itertools import count
 from typing import Any, Final
 
 from scheduler.framework import Sharer
-from scheduler.pool.shared import Event, Other, SharedStore
+from scheduler.pool.shared import NEARBY, Event, Other, SharedStore, turned
 from scheduler.profile import OnFault, Profile, ignore_fault
 from scheduler.types import Undo
 
 #: Events beside those of the store.
 NOTED: Final = "n"  # number or None, plugin, address, data
 UNDONE: Final = "u"  # number
+_KEYED: Final = frozenset({NOTED, UNDONE})
 #: The phase in which plugins share, where they fail in it.
 SHARE: Final = "share"
 #: Notes of another process that can be taken back. Those of requests that fail are, a moment after the pick or at the
@@ -31,6 +32,8 @@ class Replica:
         tell: sends an event to all others.
         secret: 64 bits that all processes have alike.
     """
+
+    nearby: Final = NEARBY
 
     def __init__(self, tell: Callable[[Event], None], secret: int) -> None:
         self._tell = tell
@@ -52,6 +55,13 @@ class Replica:
             # One that was taken over from the profile before shares already.
             if isinstance(plugin, Sharer) and before.get(name) is not plugin:
                 self.guarded(name, plugin.share, self._secret, partial(self._note, name))
+
+    def reseed(self, secret: int) -> None:
+        """The secret is another one: what plugins noted under the one before is void."""
+        self._secret = secret
+        for name, plugin in self._plugins.items():
+            if isinstance(plugin, Sharer):
+                self.guarded(name, plugin.share, secret, partial(self._note, name))
 
     def guarded(self, plugin: str, call: Callable[..., Any], /, *arguments: Any) -> Any:
         """What a plugin answers; None where it fails, which is nobody else's trouble."""
@@ -82,6 +92,18 @@ class Replica:
         """What takes in the events of one other process."""
         assert self._store is not None  # noqa: S101 - set up first
         return OtherProcess(self, self._store)
+
+    def outward(self, event: Event, now: float) -> Sequence[Any]:
+        """The event for other machines."""
+        return turned(event, now)
+
+    def inward(self, event: Sequence[Any], at: float) -> Sequence[Any]:
+        """The event of another machine, sent at `at` by this one's clock."""
+        return turned(event, at)
+
+    def keyed(self, event: Sequence[Any]) -> bool:
+        """Whether its meaning depends on the secret: hashes do."""
+        return event[0] in _KEYED
 
     def told(self, plugin: str, address: str, data: bytes) -> Undo | None:
         """Another process noted something.
@@ -134,6 +156,18 @@ class OtherProcess:
                 self._replica.guarded(*noted)
         else:
             self._store.apply(event)
+
+    def replace(self, events: Sequence[Sequence[Any]]) -> None:
+        """Makes these its requests in flight.
+
+        Raises:
+            KeyError, TypeError, ValueError: one of them is none; nothing was done.
+        """
+        self._store.replace(events)
+
+    def fade(self, keep: int) -> None:
+        """Counts no more than so many of its requests, the newest."""
+        self._store.fade(keep)
 
     def end(self) -> None:
         """The other is gone. What it had noted stays: the pods hold it."""

@@ -106,3 +106,42 @@ class PluginGauges(Collector):
             for name, value in values.items():
                 gauge.add_metric([plugin, name], float(value))
         yield gauge
+
+
+#: Name of the metric -> (help, name of the number).
+_SHARING_GAUGES = {
+    "infer_gateway_sharing_up": ("1: this gateway's messages come back from Redis. 0: it decides for itself.", "up"),
+    "infer_gateway_sharing_age_seconds": ("Since a message of this gateway came back.", "age"),
+    "infer_gateway_sharing_members": ("Processes of other gateways that are heard.", "members"),
+    "infer_gateway_sharing_strangers": ("Those of them that have another secret.", "strangers"),
+    "infer_gateway_sharing_in_flight": ("Requests that other gateways have in flight.", "in_flight"),
+}
+_SHARING_COUNTERS = {
+    "infer_gateway_sharing_lost_messages": ("Messages of other gateways that never came.", "lost"),
+    "infer_gateway_sharing_duplicate_messages": ("Messages that came twice, and were left out.", "duplicates"),
+    "infer_gateway_sharing_dropped_events": ("Events that others were never told of.", "dropped"),
+    "infer_gateway_sharing_unknown_events": ("Events and messages that were not understood.", "unknown"),
+    "infer_gateway_sharing_foreign_notes": ("Notes under another secret, which were left out.", "foreign"),
+    "infer_gateway_sharing_reseeds": ("Times the secret changed, and all was learnt anew.", "reseeded"),
+}
+
+
+class SharingGauges(Collector):
+    """What this process tells other gateways, and hears of them."""
+
+    def __init__(self, statistics: Callable[[], Mapping[str, float]]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        values = self._statistics()
+        if not values:
+            return
+        for name, (text, key) in _SHARING_GAUGES.items():
+            yield GaugeMetricFamily(name, text, values[key])
+        for name, (text, key) in _SHARING_COUNTERS.items():
+            yield CounterMetricFamily(name, text, values[key])
+        for what, text in (("bytes", "Bytes of messages."), ("messages", "Messages.")):
+            family = CounterMetricFamily(f"infer_gateway_sharing_{what}", text, labels=["direction"])
+            for direction in ("sent", "heard"):
+                family.add_metric([direction], values[f"{direction}_{what}"])
+            yield family

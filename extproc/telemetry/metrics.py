@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
 
 from extproc.outcome.outcome import Outcome
-from extproc.telemetry.collectors import KeyGauges, PluginGauges, PodGauges, Rows
+from extproc.telemetry.collectors import KeyGauges, PluginGauges, PodGauges, Rows, SharingGauges
 from extproc.telemetry.instruments import Counters, Histograms
 
 NAMESPACE = "infer_gateway"
@@ -81,6 +81,10 @@ class Metrics:
     def watch_plugins(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
         """Shows what plugins tell of themselves. Call it once."""
         self.registry.register(PluginGauges(statistics))
+
+    def watch_sharing(self, statistics: Callable[[], Mapping[str, float]]) -> None:
+        """Shows what other gateways tell. Call it once."""
+        self.registry.register(SharingGauges(statistics))
 
     # The request path
 

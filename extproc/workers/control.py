@@ -24,6 +24,10 @@ class Instruction(msgspec.Struct, frozen=True):
 
     #: Seeds what all processes must hash alike. 64 bits.
     secret: int
+    #: Tells this gateway from others. 64 bits.
+    gateway: int
+    #: Which run of the process this is: larger than that of any before.
+    run: int
 
 
 class Status(msgspec.Struct, frozen=True):

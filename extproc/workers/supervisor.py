@@ -62,9 +62,9 @@ class Supervisor:
 
     def __init__(self, config: GatewayConfig, arguments: Sequence[str]) -> None:
         self._config = config
-        self._instruction = msgspec.json.encode(Instruction(secrets.randbits(64))) + b"\n"
+        secret, gateway = secrets.randbits(64), secrets.randbits(64)
         every = places(config.transport)
-        self._processes = [_Process(place, arguments, self._instruction, self._changed) for place in every]
+        self._processes = [_Process(place, arguments, secret, gateway, self._changed) for place in every]
         self._admin = SharedAdmin(
             config.admin.host,
             config.admin.port,
@@ -137,12 +137,15 @@ class Supervisor:
 class _Process:
     """One process, started again whenever it ends by itself."""
 
-    def __init__(self, place: Place, arguments: Sequence[str], instruction: bytes, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, place: Place, arguments: Sequence[str], secret: int, gateway: int, changed: Callable[[], None]
+    ) -> None:
         self.place = place
         self.restarts = 0
         self.not_ready = NOT_STARTED
         self._command = [sys.executable, "-m", "extproc", "serve", *arguments, "--place", place.name]
-        self._instruction = instruction
+        self._secret = secret
+        self._gateway = gateway
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -213,7 +216,8 @@ class _Process:
         try:
             if self._stopping.is_set():
                 process.send_signal(signal.SIGTERM)
-            writer.write(self._instruction)
+            instruction = Instruction(self._secret, self._gateway, self.restarts)
+            writer.write(msgspec.json.encode(instruction) + b"\n")
             await read_status(reader, on_status, alive.set)
             return await process.wait(), was_ready
         except OSError:

@@ -1,10 +1,11 @@
 """A pod store that several processes keep alike: each tells the others what it does, and does what it is told of.
 
 What is told is small and in the order in which it happened. Nobody waits for anybody: for the moment that a message
-takes, a process does not know of what another one picked.
+takes, a process does not know of what another one picked. Events may be lost or come twice: a request that is taken
+again under its number counts once, and one that is given back without having been taken does not count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -25,8 +26,29 @@ FAILED: Final = "f"  # address, monotonic seconds
 SUCCEEDED: Final = "g"  # address
 MOVED: Final = "m"  # address of the pod that was picked, of the one that served
 
+#: What only processes of one machine tell each other: each gateway scrapes for itself.
+NEARBY: Final = frozenset({SCRAPED, NOT_SCRAPED})
+#: Where an event has its time. On the way to another machine, whose clock is another, it is an age there.
+_TIMES: Final[Mapping[str, int]] = {
+    TAKEN: 4, BEGUN: 2, GIVEN_BACK: 3, SCRAPED: 3, NOT_SCRAPED: 2, OUTCOME: 5, FAILED: 2,
+}  # fmt: skip
+#: Tokens of a request that are believed: more than any context is long.
+MAX_TOKENS: Final = 1 << 31
+
 Event = tuple[Any, ...]
 Tell = Callable[[Event], None]
+
+
+def turned(event: Sequence[Any], now: float) -> Sequence[Any]:
+    """An event with its age in the place of its time, and one with an age with its time: `now` less what it has there.
+
+    Raises:
+        IndexError, TypeError: it is no event.
+    """
+    place = _TIMES.get(event[0])
+    if place is None:
+        return event
+    return (*event[:place], max(now - event[place], 0.0), *event[place + 1 :])
 
 
 class SharedStore(PodStore):
@@ -169,8 +191,8 @@ class Other:
             GIVEN_BACK: self._given_back,
             SCRAPED: self._scraped,
             NOT_SCRAPED: store.not_scraped_elsewhere,
-            OUTCOME: store.outcome_elsewhere,
-            FAILED: store.failed_elsewhere,
+            OUTCOME: self._outcome,
+            FAILED: self._failed,
             SUCCEEDED: store.succeeded_elsewhere,
             MOVED: store.moved_elsewhere,
         }
@@ -184,9 +206,38 @@ class Other:
         """Does what the other did.
 
         Raises:
-            KeyError, TypeError, msgspec.ValidationError: it is no event.
+            KeyError, TypeError, ValueError, msgspec.ValidationError: it is no event; nothing was done.
         """
         self._do[event[0]](*event[1:])
+
+    def replace(self, events: Iterable[Sequence[Any]]) -> None:
+        """Makes these the requests that the other has in flight: what is known of already stays as it is.
+
+        Raises:
+            KeyError, TypeError, ValueError: one of them is no request that was taken; nothing was done.
+        """
+        wanted: dict[int, tuple[str, int, float, bool]] = {}
+        for kind, number, address, tokens, now, waits in events:
+            if kind != TAKEN:
+                raise ValueError("no request that was taken")
+            _check_request(number, address, tokens)
+            _check_seconds(now)
+            wanted[number] = address, tokens, now, bool(waits)
+        for number, ticket in list(self._tickets.items()):
+            there = wanted.get(number)
+            if there is not None and there[:2] == (ticket.pod.address, ticket.tokens):
+                del wanted[number]
+                if not there[3]:
+                    self._store.begun_elsewhere(ticket, 0.0)
+            else:
+                self._given_back(number, True, 0.0)
+        for number, (address, tokens, now, waits) in wanted.items():
+            self._tickets[number] = self._store.taken_elsewhere(address, tokens, now, waits)
+
+    def fade(self, keep: int) -> None:
+        """Counts no more than `keep` requests of the other, the newest: nothing is heard of how they end."""
+        for number in list(self._tickets)[: max(len(self._tickets) - keep, 0)]:
+            self._given_back(number, False, 0.0)
 
     def end(self) -> None:
         """The other is gone, and with it what it had in flight."""
@@ -195,17 +246,62 @@ class Other:
             self._given_back(number, True, 0.0)
 
     def _taken(self, number: int, address: str, tokens: int, now: float, waits: bool) -> None:
-        self._tickets[number] = self._store.taken_elsewhere(address, tokens, now, waits)
+        _check_request(number, address, tokens)
+        _check_seconds(now)
+        ticket = self._tickets.get(number)
+        if ticket is not None:
+            if (ticket.pod.address, ticket.tokens) == (address, tokens):
+                return  # it is known already
+            # Numbers are used again: that the one before was given back was lost.
+            self._given_back(number, True, now)
+        self._tickets[number] = self._store.taken_elsewhere(address, tokens, now, bool(waits))
 
     def _begun(self, number: int, now: float) -> None:
+        _check_seconds(now)
         ticket = self._tickets.get(number)
         if ticket is not None:
             self._store.begun_elsewhere(ticket, now)
 
     def _given_back(self, number: int, served: bool, now: float) -> None:
+        _check_seconds(now)
         ticket = self._tickets.pop(number, None)
         if ticket is not None:
-            self._store.given_back_elsewhere(ticket, served=served, now=now)
+            self._store.given_back_elsewhere(ticket, served=bool(served), now=now)
+
+    def _outcome(
+        self,
+        address: str,
+        ttft: float | None,
+        tokens: int,
+        tpot: float | None,
+        now: float,
+        ahead: float = 0.0,
+    ) -> None:
+        _check_request(0, address, tokens)
+        for value in (ttft, tpot, now, ahead):
+            if value is not None:
+                _check_seconds(value)
+        self._store.outcome_elsewhere(address, ttft, tokens, tpot, now, ahead)
+
+    def _failed(self, address: str, now: float) -> None:
+        _check_seconds(now)
+        self._store.failed_elsewhere(address, now)
 
     def _scraped(self, address: str, sample: object, now: float) -> None:
         self._store.scraped_elsewhere(address, msgspec.convert(sample, Sample), now)
+
+
+def _check_request(number: object, address: object, tokens: object) -> None:
+    """Raises TypeError or ValueError: counts that were spoilt by half of an event would stay so."""
+    if not (isinstance(number, int) and isinstance(address, str) and isinstance(tokens, int)):
+        raise TypeError("no request")
+    if not 0 <= tokens <= MAX_TOKENS:
+        raise ValueError("no number of tokens")
+
+
+def _check_seconds(value: object) -> None:
+    """Raises TypeError or ValueError."""
+    if not isinstance(value, int | float):
+        raise TypeError("no number")
+    if not -inf < value < inf:
+        raise ValueError("no finite number")

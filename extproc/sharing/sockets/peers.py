@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 
 from extproc.process.unix_socket import UnixListener
+from extproc.sharing.topic import Topic
 from scheduler.pool.shared import Event
 
 log = logging.getLogger(__name__)
@@ -41,31 +42,6 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[tuple[str, list[Any]]])
 
 
-class Incoming(Protocol):
-    """Takes in what one other process tells."""
-
-    def apply(self, event: list[Any], /) -> None: ...
-
-    def end(self) -> None:
-        """The other is gone."""
-
-
-class Shared(Protocol):
-    """Something that all processes know."""
-
-    def other(self) -> Incoming:
-        """What takes in the events of one other process."""
-        ...
-
-    def in_flight(self) -> list[Event]:
-        """What another process has to be told at once when it comes."""
-        ...
-
-    def notes(self) -> Iterator[Event]:
-        """And piece by piece."""
-        ...
-
-
 class Peers:
     """This process' connections to the others.
 
@@ -79,7 +55,7 @@ class Peers:
         self._path = path
         self._others = others
         #: What is shared, by name. To be filled before `start`.
-        self.replicas: dict[str, Shared] = {}
+        self.replicas: dict[str, Topic] = {}
         slow = frozenset(lazily)
         self._channels = [
             channel
@@ -255,9 +231,7 @@ class _Outgoing(asyncio.Protocol):
 class _Incoming(asyncio.Protocol):
     """What one other process tells."""
 
-    def __init__(
-        self, replicas: Mapping[str, Shared], every: "set[_Incoming]", on_all_told: Callable[[], None]
-    ) -> None:
+    def __init__(self, replicas: Mapping[str, Topic], every: "set[_Incoming]", on_all_told: Callable[[], None]) -> None:
         self._on_all_told = on_all_told
         self._others = {pool: replica.other() for pool, replica in replicas.items()}
         self._every = every

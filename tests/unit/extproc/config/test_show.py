@@ -24,6 +24,7 @@ def test_defaults_are_filled_in() -> None:
     assert list(shown) == [
         "scheduler",
         "endpoints",
+        "sharing",
         "listener",
         "transport",
         "admin",

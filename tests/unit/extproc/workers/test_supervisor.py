@@ -17,7 +17,7 @@ PRELUDE = "import os, signal, socket, sys; line = socket.socket(fileno=0); line.
 
 
 def process(program: str, *command: str) -> _Process:
-    made = _Process(Place("0", "unix:///nowhere"), [], b"instruction\n", lambda: None)
+    made = _Process(Place("0", "unix:///nowhere"), [], 1, 2, lambda: None)
     made._command = [*command] or [sys.executable, "-c", PRELUDE + program]
     return made
 

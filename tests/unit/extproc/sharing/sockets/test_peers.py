@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from extproc.sharing.replica import Replica
 from extproc.sharing.sockets import peers as module
-from extproc.sharing.sockets.peers import Incoming, Peers
+from extproc.sharing.sockets.peers import Peers
+from extproc.sharing.topic import Incoming
 from scheduler.pool.shared import Event, SharedStore
 from scheduler.types import Pod
 

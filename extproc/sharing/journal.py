@@ -1,0 +1,102 @@
+"""What this process tells other machines: events, collected into numbered messages. Pure.
+
+Bounded: where a carrier does not take messages for long, events are dropped, and the next message has all that is in
+flight in their place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from extproc.sharing.message import Origin, encode
+from extproc.sharing.topic import DistantTopic
+from scheduler.pool.shared import Event
+
+#: Events that wait for a carrier that is away: some seconds of a busy gateway. Notes of plugins are up to 1 KiB each.
+MAX_WAITING: Final = 20_000
+#: Events of one message. A receiver takes some milliseconds for so many.
+MAX_EVENTS: Final = 1_000
+#: Seconds between two messages of all that is in flight: each is as long as the requests are many.
+WHOLE_INTERVAL: Final = 1.0
+
+
+class Journal:
+    """The messages of one run of a process.
+
+    Args:
+        origin: this process.
+        epoch: of this run: larger than of any before.
+        topics: what is shared, by name.
+        seal: of the secret in force.
+        on_event: called when there is something to send that was not there before.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        epoch: int,
+        topics: Mapping[str, DistantTopic],
+        seal: Callable[[], bytes],
+        on_event: Callable[[], None],
+    ) -> None:
+        self.origin = origin
+        self.epoch = epoch
+        #: Events that were dropped.
+        self.dropped = 0
+        self._topics = topics
+        self._seal = seal
+        self._on_event = on_event
+        self._number = 0
+        self._waiting: list[tuple[str, Event]] = []
+        #: Whether the next message has all that is in flight. The first has.
+        self._whole = True
+        self._whole_at = float("-inf")
+
+    def add(self, topic: str, event: Event) -> None:
+        """Something happened that others may have to know."""
+        if event[0] in self._topics[topic].nearby:
+            return
+        waiting = self._waiting
+        if not waiting:
+            self._on_event()
+        elif len(waiting) >= MAX_WAITING:
+            self.dropped += len(waiting)
+            waiting.clear()
+            self._whole = True
+        waiting.append((topic, event))
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not sent yet."""
+        return len(self._waiting)
+
+    def tell_all(self) -> None:
+        """All that is in flight is to be told anew."""
+        self._whole = True
+
+    def take(self, now: float, *, wanted: tuple[Origin, ...] = (), last: bool = False) -> bytes:
+        """The next message. With nothing to tell it is a sign of life.
+
+        What is in flight is told at most every `WHOLE_INTERVAL`, by whatever number of others it was asked for.
+
+        Args:
+            now: monotonic seconds.
+            wanted: processes that are to tell all.
+            last: whether this process ends.
+        """
+        if self._whole and now - self._whole_at >= WHOLE_INTERVAL and not last:
+            # What waits is told after it: who is told twice of a request counts it once.
+            events = {name: [*topic.in_flight()] for name, topic in self._topics.items()}
+            self._whole, self._whole_at = False, now
+            return self._encoded(events, whole=True, wanted=wanted)
+        some, self._waiting = self._waiting[:MAX_EVENTS], self._waiting[MAX_EVENTS:]
+        return self._encoded(self._by_topic(some, now), wanted=wanted, last=last)
+
+    def _by_topic(self, waiting: Sequence[tuple[str, Event]], now: float) -> dict[str, list[Sequence[Any]]]:
+        events: dict[str, list[Sequence[Any]]] = {}
+        for name, event in waiting:
+            events.setdefault(name, []).append(self._topics[name].outward(event, now))
+        return events
+
+    def _encoded(self, events: Mapping[str, Sequence[Sequence[Any]]], **options: Any) -> bytes:
+        number, self._number = self._number, self._number + 1
+        return encode(self.origin, self.epoch, number, self._seal(), dict(events), **options)  # type: ignore[arg-type]

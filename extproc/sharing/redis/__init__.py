@@ -1,0 +1,1 @@
+"""The carrier between gateways: a stream in Redis or Valkey."""
