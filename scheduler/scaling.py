@@ -16,3 +16,8 @@ def min_max(values: FloatArray, known: BoolArray) -> FloatArray:
         scaled = (most - measured) / (most - least) * MAX_SCORE if most > least else np.full(len(measured), MAX_SCORE)
         scores[known] = np.clip(scaled, 0.0, MAX_SCORE)
     return scores
+
+
+def fewest(counts: FloatArray) -> FloatArray:
+    """`min_max` of counts of requests, NaN where a count is not known."""
+    return min_max(counts, np.isfinite(counts))

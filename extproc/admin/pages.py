@@ -12,7 +12,7 @@ from aiohttp import web
 from extproc import __version__
 from extproc.admin import page as admin_page
 from extproc.admin.summary import summary
-from extproc.process.unix_socket import UnixListener
+from extproc.process.unix_socket import UNIX, UnixListener
 from extproc.protocol.headers import JSON_TYPE
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class AdminPages(ABC):
             if path is not None:
                 self._listener = UnixListener(Path(path))
                 await web.SockSite(self._runner, self._listener.socket).start()
-                return f"unix://{path}"
+                return f"{UNIX}{path}"
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError:
             await self._runner.cleanup()

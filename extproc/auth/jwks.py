@@ -99,15 +99,6 @@ class JwksSource:
         """Whether there was ever a usable key set."""
         return self._first.is_set()
 
-    async def wait_ready(self) -> None:
-        """Returns when `ready`, which may be never: bound it."""
-        await self._first.wait()
-
-    @property
-    def fetched_at(self) -> float:
-        """When the set was last confirmed, seconds since the epoch; 0 for never."""
-        return self._fetched_at
-
     def statistics(self, now: float) -> dict[str, object]:
         """What an operator wants to know: a row for metrics. The age is None before the first set."""
         return {

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from extproc.config.model import GatewayConfig
 from extproc.config.sections.transport import TransportConfig
 from extproc.config.units import is_loopback
+from extproc.process.unix_socket import UNIX
 
-_UNIX = "unix:"
 _SOCKET = "a Unix socket of mode 0600: this user and root"
 _LOOPBACK = "loopback: every process of this machine (or pod)"
 
@@ -36,7 +36,7 @@ def surfaces(config: GatewayConfig, *, extproc: str, admin: str) -> tuple[Surfac
         clients = _bound("requests (Envoy)", requests, "authentication is off")
     return (
         clients,
-        Surface("admin interface (Envoy)", f"{_UNIX}//{config.envoy.admin_socket}", _SOCKET, False),
+        Surface("admin interface (Envoy)", f"{UNIX}{config.envoy.admin_socket}", _SOCKET, False),
         _ext_proc(config.transport, extproc),
         _bound("health, metrics, debug pages (sidecar)", admin, "whoever reaches it can read them"),
     )
@@ -54,7 +54,7 @@ def _ext_proc(transport: TransportConfig, address: str) -> Surface:
 
 
 def _bound(name: str, address: str, otherwise: str) -> Surface:
-    if address.startswith(_UNIX):
+    if address.startswith(UNIX):
         return Surface(name, address, _SOCKET, False)
     if is_loopback(address.rpartition(":")[0].strip("[]")):
         return Surface(name, address, _LOOPBACK, False)

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from extproc.process.unix_socket import UNIX
+
 #: Longest path of a Unix socket in bytes: Linux's `sun_path` has 108, one of them the final zero.
 MAX_SOCKET_PATH = 107
 
@@ -19,7 +21,6 @@ _SIZE = re.compile(r"([0-9]{1,12})(Ki|Mi|Gi)?")
 #: RFC 1123 labels, with the underscore that Kubernetes and SRV names have.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?=.{{1,254}}\Z)(?:{_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE | re.ASCII)
-_UNIX = "unix://"
 
 
 def did_you_mean(text: str) -> str:
@@ -164,10 +165,10 @@ def dns_name(text: str) -> str:
 def transport_address(text: str) -> str:
     """`unix:///absolute/path` or `host:port` (port 0: a free one)."""
     if text.startswith(("unix:", "/")):
-        if not text.startswith(f"{_UNIX}/"):
+        if not text.startswith(f"{UNIX}/"):
             path = text.removeprefix("unix:").lstrip("/")
-            raise ValueError(f"must be unix:///absolute/path{did_you_mean(f'{_UNIX}/{shorten(path)}')}")
-        return _UNIX + socket_path(text.removeprefix(_UNIX))
+            raise ValueError(f"must be unix:///absolute/path{did_you_mean(f'{UNIX}/{shorten(path)}')}")
+        return UNIX + socket_path(text.removeprefix(UNIX))
     name, port = split_port(text)
     if is_ip(name):
         return f"{f'[{_ip(name)}]' if ':' in name else _ip(name)}:{port}"

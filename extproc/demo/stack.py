@@ -17,6 +17,7 @@ import aiohttp
 from extproc.config import GatewayConfig, dump
 from extproc.demo.process import Child, ChildFailed
 from extproc.envoy.bootstrap import render
+from extproc.process.unix_socket import UNIX
 
 #: Seconds for a process to come up. A loaded machine of two cores takes 2 for the sidecar.
 START_TIMEOUT = 30.0
@@ -71,7 +72,7 @@ class Stack:
             update={
                 "endpoints": config.endpoints if pods is None else config.endpoints.with_static(pods),
                 "listener": config.listener.model_copy(update={"host": "127.0.0.1", "port": port}),
-                "transport": config.transport.model_copy(update={"address": f"unix://{self.folder}/extproc.sock"}),
+                "transport": config.transport.model_copy(update={"address": f"{UNIX}{self.folder}/extproc.sock"}),
                 "admin": config.admin.model_copy(update={"host": "127.0.0.1", "port": admin_port}),
                 "envoy": config.envoy.model_copy(
                     update={

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from extproc.config import GatewayConfig, TransportConfig
+from extproc.process.unix_socket import UNIX
 from extproc.protocol.headers import (
     AUTHORIZATION,
     CONTENT_LENGTH,
@@ -132,7 +133,7 @@ def _seconds(value: float) -> str:
 
 
 def _address(address: str) -> dict[str, object]:
-    if address.startswith("unix://"):
-        return {"pipe": {"path": address.removeprefix("unix://")}}
+    if address.startswith(UNIX):
+        return {"pipe": {"path": address.removeprefix(UNIX)}}
     host, _, port = address.rpartition(":")
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

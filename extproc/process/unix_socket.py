@@ -10,11 +10,13 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Final
 
 #: Connections that wait to be accepted: a gateway's worker threads, which all connect at once after a restart.
 BACKLOG = 128
 
-UNIX = "unix://"
+#: What the address of a Unix socket begins with; its absolute path follows.
+UNIX: Final = "unix://"
 
 
 class UnixListener:

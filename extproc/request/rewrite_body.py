@@ -78,12 +78,19 @@ def _before(body: bytes, end: int) -> bytes | None:
 
 
 def position(text: bytes, value: msgspec.Raw) -> tuple[int, int]:
-    """Where `value`, which was decoded out of `text`, begins and ends there; (0, 0) for an empty one: it is nowhere."""
+    """Where `value`, which was decoded out of `text`, begins and ends there; (0, 0) for an empty one: it is nowhere.
+
+    Raises:
+        RuntimeError: `value` is no view of `text`.
+    """
     length = len(memoryview(value))
     if not length:
         return 0, 0
-    # It is a view of the text: where it lies in memory says where in the text.
+    # msgspec gives a view of the text (`Raw`): the distance in memory is the place in the text. A copy would lie
+    # anywhere, and bytes that were not meant would be replaced: so the bytes found are compared.
     start = _address(value) - _address(text)
+    if not 0 <= start <= len(text) - length or memoryview(text)[start : start + length] != memoryview(value):
+        raise RuntimeError("the JSON decoder gave a copy of the model's name, not a view")
     return start, start + length
 
 

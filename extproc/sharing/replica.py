@@ -131,11 +131,6 @@ class OtherProcess:
         """Requests of the other that are in flight."""
         return self._store.in_flight
 
-    @property
-    def can_undo(self) -> int:
-        """Notes that are remembered for that."""
-        return len(self._undo)
-
     def apply(self, event: Sequence[Any]) -> None:
         """Does here what was done there.
 

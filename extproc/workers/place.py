@@ -7,8 +7,8 @@ import msgspec
 
 from extproc.config import TransportConfig
 from extproc.errors import GatewayError
+from extproc.process.unix_socket import UNIX
 
-_UNIX: Final = "unix://"
 STANDBY: Final = "standby"
 
 
@@ -37,10 +37,10 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def lead_file(self) -> str:
         """Path of the lock of the process that leads: one for all."""
-        return str(Path(self.address.removeprefix(_UNIX)).with_name(".lead"))
+        return str(Path(self.address.removeprefix(UNIX)).with_name(".lead"))
 
     def _beside(self, kind: str) -> str:
-        path = Path(self.address.removeprefix(_UNIX))
+        path = Path(self.address.removeprefix(UNIX))
         return str(path.with_name(f".{path.name}.{kind}"))
 
 
@@ -69,5 +69,5 @@ def place_of(transport: TransportConfig, name: str | None) -> Place | None:
 
 
 def _variant(address: str, name: str) -> str:
-    path = Path(address.removeprefix(_UNIX))
-    return f"{_UNIX}{path.with_name(f'{path.stem}-{name}{path.suffix}')}"
+    path = Path(address.removeprefix(UNIX))
+    return f"{UNIX}{path.with_name(f'{path.stem}-{name}{path.suffix}')}"

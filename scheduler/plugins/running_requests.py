@@ -2,10 +2,8 @@
 
 from typing import ClassVar
 
-import numpy as np
-
 from scheduler.framework import Cycle, NoParams, PluginParams
-from scheduler.scaling import min_max
+from scheduler.scaling import fewest
 from scheduler.types import FloatArray, Request, Snapshot
 
 
@@ -19,8 +17,4 @@ class RunningRequests:
         pass
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
-        return _scores(pods)
-
-
-def _scores(pods: Snapshot) -> FloatArray:
-    return min_max(pods.running, np.isfinite(pods.running))
+        return fewest(pods.running)

@@ -53,7 +53,6 @@ class PodStore:
         #: Seconds per prompt token, of all pods; and whether it or a pod's changed since the columns were written.
         self._pace = Pace()
         self._pace_changed = False
-        self._acquired = 0
         #: Pods at which a request failed and none was answered since.
         self._troubled: set[_Entry] = set()
         self._snapshot = self._columns.snapshot((), 0.0, 0.0)
@@ -173,7 +172,6 @@ class PodStore:
     def acquire(self, pod: Pod, uncached_tokens: int, now: float) -> "Ticket":
         """Counts a request that was picked for `pod`, with the prompt tokens that its cache should not hold."""
         ticket = Ticket(self, pod, uncached_tokens)
-        self._acquired += 1
         entry = self._entry_of(pod)
         entry.backlog.add(ticket, float(uncached_tokens), entry.pace.beside(self._pace), now)
         self._take(ticket, entry)
@@ -256,16 +254,6 @@ class PodStore:
         if now < self._deadline:
             return self._snapshot
         return self._renew(self._snapshot.pods, now)
-
-    def totals(self) -> dict[str, int]:
-        """Sums over all pods, those that left with requests in flight included."""
-        entries = self._entries.values()
-        return {
-            "pods": len(self._snapshot.pods),
-            "in_flight": sum(entry.in_flight for entry in entries),
-            "in_flight_tokens": sum(entry.tokens for entry in entries),
-            "picked": self._acquired,
-        }
 
     def statistics(self, now: float) -> list[dict[str, Any]]:
         """One row per pod for people, ready for JSON; None for what is unknown.

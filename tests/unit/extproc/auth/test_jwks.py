@@ -98,12 +98,12 @@ async def test_it_is_ready_with_the_first_set() -> None:
         source = JwksSource(Issuer(ISSUER, (), server.uri), max_stale=DAY, clock=clock, nap=clock.nap)
         assert [source.ready, source.current(clock.now), source.refresh(clock.now)] == [False, None, None]
         await source.start()
-        await source.wait_ready()
+        await source._first.wait()
         assert source.ready
         keys = source.current(clock.now)
         assert keys is not None
         assert keys.kids == ("rsa",)
-        assert source.fetched_at == clock.now
+        assert source._fetched_at == clock.now
         await source.stop()
         # What is at hand stays usable, and nobody fetches any more.
         assert source.current(clock.now) is keys
@@ -121,10 +121,10 @@ async def test_what_metrics_show() -> None:
         server.answer = says(OLD)
         await clock.advance(await clock.settled())
         fetched = {**row, "keys": 1, "usable": True, "fetches": 2, "failures": 1}
-        assert source.statistics(source.fetched_at + 60) == {**fetched, "age": 60.0}
-        assert source.statistics(source.fetched_at + 61) == {**fetched, "age": 61.0, "usable": False}
+        assert source.statistics(source._fetched_at + 60) == {**fetched, "age": 60.0}
+        assert source.statistics(source._fetched_at + 61) == {**fetched, "age": 61.0, "usable": False}
         # A clock that was set back makes nothing younger than new.
-        assert source.statistics(source.fetched_at - 5) == {**fetched, "age": 0.0}
+        assert source.statistics(source._fetched_at - 5) == {**fetched, "age": 0.0}
 
 
 async def test_it_tries_again_slower_and_slower_until_the_first_set() -> None:
@@ -170,7 +170,7 @@ async def test_the_same_text_is_the_same_set() -> None:
         await clock.advance(300)
         assert server.requests == 2
         assert source.current(clock.now) is keys
-        assert source.fetched_at == clock.now
+        assert source._fetched_at == clock.now
 
 
 async def test_a_new_kid_is_fetched_at_once() -> None:
@@ -309,9 +309,9 @@ async def test_keys_are_kept_while_the_provider_is_down_and_then_refused() -> No
             server.answer = says(b"", status=status, headers={"location": "/elsewhere"})
             await clock.advance(300)
             assert isinstance(auth.check(token, 1, now=clock.now), Identity)
-        while clock.now - source.fetched_at < 3590:
+        while clock.now - source._fetched_at < 3590:
             await clock.advance(await clock.settled())
-        assert isinstance(auth.check(token, 1, now=source.fetched_at + 3600), Identity)
+        assert isinstance(auth.check(token, 1, now=source._fetched_at + 3600), Identity)
         await clock.advance(await clock.settled())
         # Known or not: without keys nothing passes, once the one fetch that is allowed has failed too.
         found = auth.check(bearer(clock), 1, now=clock.now)
@@ -583,7 +583,7 @@ async def test_key_sources_runs_one_for_each_issuer(tmp_path: Path) -> None:
     path.write_bytes(NEW)
     policy = AuthPolicy((Issuer("a", (), path.as_uri()), Issuer("b", (), path.as_uri())))
     async with key_sources(policy) as sources:
-        await asyncio.gather(*(source.wait_ready() for source in sources))
+        await asyncio.gather(*(source._first.wait() for source in sources))
         assert [source.ready for source in sources] == [True, True]
         assert isinstance(Authenticator(policy, sources), Authenticator)
     assert [source.refresh(0.0) for source in sources] == [None, None]

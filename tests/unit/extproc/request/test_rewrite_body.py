@@ -4,13 +4,14 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import parse
-from extproc.request.rewrite_body import MAX_MEMBERS, names_models, replace_model
+from extproc.request.rewrite_body import MAX_MEMBERS, names_models, position, replace_model
 
 NEW = 'new "name" \\ é'
 ENCODED = '"new \\"name\\" \\\\ é"'.encode()
@@ -134,3 +135,9 @@ def test_what_the_parser_reads_is_the_new_name(document: str) -> None:
         return
     if parsed.model:
         assert parse("/v1/rerank", replace_model(before, NEW)).model == NEW
+
+
+@pytest.mark.parametrize("copy", [b'"m"', b'"another"', b"7"])
+def test_a_value_that_is_no_view_of_the_body_replaces_nothing(copy: bytes) -> None:
+    with pytest.raises(RuntimeError, match="not a view"):
+        position(b'{"model":"m"}', msgspec.Raw(copy))

@@ -403,7 +403,6 @@ class TestTickets:
         ticket = store.acquire(A, 30, 0.0)
         ticket.move(C, 0.0)
         assert store.in_flight(C.address) == 1
-        assert store.totals() == {"pods": 1, "in_flight": 1, "in_flight_tokens": 30, "picked": 1}
         store.set_pods([A, C], 0.1)
         assert store.snapshot(0.1).in_flight.tolist() == [0, 1]
         ticket.release(0.2)
@@ -487,7 +486,6 @@ class Machine(RuleBasedStateMachine):
         self.store = PodStore(STALE, on_left=lambda pod: self.left.update([pod.address]))
         self.pods: list[Pod] = []
         self.holders: dict[int, Pod] = {}
-        self.picked = 0
 
     @rule(chosen=st.lists(pods, max_size=7))
     def discover(self, chosen: list[Pod]) -> None:
@@ -507,7 +505,6 @@ class Machine(RuleBasedStateMachine):
     def acquire(self, pod: Pod, tokens: int) -> Ticket:
         ticket = self.store.acquire(pod, tokens, self.now)
         self.holders[id(ticket)] = pod
-        self.picked += 1
         return ticket
 
     @rule(ticket=tickets, pod=pods)
@@ -565,16 +562,16 @@ class Machine(RuleBasedStateMachine):
         assert snapshot.in_flight.tolist() == [held[pod.address] for pod in self.pods]
         for address in addresses:
             assert self.store.in_flight(address) == held[address]
-        assert self.store.totals()["in_flight"] == len(self.holders)
-        assert self.store.totals()["picked"] == self.picked
+        rows = self.store.statistics(self.now)
+        assert sum(row["in_flight"] for row in rows) == len(self.holders)
         assert (snapshot.in_flight_tokens >= 0).all()
         assert (snapshot.prefill[0] >= 0).all()
         for row, pod in enumerate(self.pods):
             if not held[pod.address]:
                 assert snapshot.prefill[0][row] == 0
         if not self.holders:
-            assert self.store.totals()["in_flight_tokens"] == 0
-            assert len(self.store.statistics(self.now)) == len(self.pods)
+            assert not snapshot.in_flight_tokens.any()
+            assert len(rows) == len(self.pods)
 
     @invariant()
     def a_snapshot_built_anew_says_the_same(self) -> None:
