@@ -56,9 +56,9 @@ def serve(kind: str, loop: str, path: str) -> None:
 
     async def run() -> None:
         from extproc.transport.grpcio import GrpcServer
-        from extproc.transport.http2.server import SidecarServer
+        from extproc.transport.http2.server import Http2Server
 
-        server = {"grpcio": GrpcServer, "sidecar": SidecarServer}[kind]
+        server = {"grpcio": GrpcServer, "sidecar": Http2Server}[kind]
         options = {"address": f"unix://{path}", "max_body": 16 << 20, "max_streams": 10_000}
         await server(Exchange, None, None, **options).start()  # type: ignore[arg-type]
         print("ready", flush=True)

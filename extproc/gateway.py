@@ -67,16 +67,17 @@ class StartError(GatewayError):
 
 
 def _transport(config: GatewayConfig) -> Callable[..., Transport]:
-    # The other one is not imported: grpc brings threads and 20 MB of its own.
-    if config.transport.lean:
-        from extproc.transport.http2.server import SidecarServer
-
-        return SidecarServer
-    from extproc.transport.grpcio import GrpcServer
     from extproc.transport.tls import Tls
 
     given = config.transport.tls
     tls = None if given is None else Tls(given.cert_file, given.key_file, given.client_ca_file)
+    # The other one is not imported: grpc brings threads and 20 MB of its own.
+    if config.transport.lean:
+        from extproc.transport.http2.server import Http2Server
+
+        return partial(Http2Server, tls=tls)
+    from extproc.transport.grpcio import GrpcServer
+
     return partial(GrpcServer, tls=tls)
 
 

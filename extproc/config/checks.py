@@ -40,10 +40,6 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
         yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
     if config.auth is not None:
         yield from _auth(config.auth, decoded)
-    transport = config.transport
-    if decoded.sound(("transport",)) and transport.mode == "sidecar" and not transport.address.startswith("unix:"):
-        reason = "the sidecar's own server takes a Unix socket only"
-        yield Problem(reason, ("transport", "mode"), hint="leave mode out, or set it to grpcio")
     yield from _tls(config.transport, decoded)
     yield from _processes(config.transport, decoded)
     yield from sharing_checks.problems(config.sharing, decoded)

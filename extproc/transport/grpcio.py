@@ -17,10 +17,11 @@ from extproc.protocol.events import LogEntry, RequestBody
 from extproc.protocol.replies import Reply
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
+from extproc.transport.grpc_credentials import server_credentials
 from extproc.transport.health import LIVENESS, READINESS
 from extproc.transport.http2.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
 from extproc.transport.log_entries import LogEntries
-from extproc.transport.tls import Tls, server_credentials
+from extproc.transport.tls import Certificates, Tls
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class GrpcServer:
         if self._tls is not None:
             if is_socket:
                 raise OSError(f"cannot listen on {address}: TLS is for TCP")
-            credentials = server_credentials(self._tls)
+            credentials = server_credentials(Certificates(self._tls))
         if is_socket:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,18 +1,20 @@
-"""TLS for a gRPC server: certificates from files, read again when they change, or one made at the start."""
+"""What a server proves by TLS and asks for: certificates from files that may change, or one made at the start."""
 
 import datetime
 import logging
+import os
 import ssl
 from pathlib import Path
 from typing import Final
 
-import grpc
 import msgspec
 
 log = logging.getLogger(__name__)
 
 #: Days that a certificate made at the start is valid: longer than any process runs. Clients cannot verify it anyway.
 SELF_SIGNED_DAYS: Final = 3650
+#: RFC 9113 section 9.2.2 forbids all others of TLS 1.2, which Envoy speaks as a client unless told otherwise.
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -25,50 +27,49 @@ class Tls(msgspec.Struct, frozen=True):
     client_ca_file: str | None = None
 
 
-def server_credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Credentials that follow their files: a new certificate is used from the next connection on.
+class Pem(msgspec.Struct, frozen=True):
+    """PEM texts that were seen to work together."""
 
-    Raises:
-        OSError: a file cannot be read, or does not hold what it should.
-    """
-    client_ca = None
-    if tls.client_ca_file is not None:
-        client_ca = Path(tls.client_ca_file).read_bytes()
-        _check_authorities(tls.client_ca_file)
-    if tls.cert_file is None or tls.key_file is None:
-        return grpc.ssl_server_credentials([_self_signed()], client_ca, require_client_auth=client_ca is not None)
-    files = _Files(tls.cert_file, tls.key_file, tls.client_ca_file)
-    return grpc.dynamic_ssl_server_credentials(
-        files.load(), files.changed, require_client_authentication=client_ca is not None
-    )
+    certificate: bytes
+    key: bytes
+    #: Authorities of clients; None: every client is served.
+    client_ca: bytes | None
+    #: The same, ready for connections.
+    context: ssl.SSLContext
 
 
-class _Files:
-    """Certificate files as they were when last used."""
+class Certificates:
+    """The certificates of a `Tls` as they are now: `load` once, then ask what has `changed`. One thread at a time."""
 
-    def __init__(self, cert_file: str, key_file: str, client_ca_file: str | None) -> None:
-        self._cert, self._key = Path(cert_file), Path(key_file)
-        self._client_ca = None if client_ca_file is None else Path(client_ca_file)
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._made: tuple[bytes, bytes] | None = None
+        if tls.cert_file is None or tls.key_file is None:
+            self._made = _self_signed()
         self._seen: tuple[tuple[int, int, int], ...] = ()
 
-    def load(self) -> grpc.ServerCertificateConfiguration:
+    @property
+    def asks_clients(self) -> bool:
+        """Whether clients have to prove something, too."""
+        return self._tls.client_ca_file is not None
+
+    def load(self) -> Pem:
         """Reads the files.
 
         Raises:
-            OSError: one cannot be read, or certificate and key are no pair.
+            OSError: one cannot be read, or does not hold what it should.
         """
+        tls = self._tls
         self._seen = self._identity()
-        # What grpc is given it does not check before the first connection, and then only fails that.
-        _check_pair(self._cert, self._key)
-        client_ca = None
-        if self._client_ca is not None:
-            _check_authorities(str(self._client_ca))
-            client_ca = self._client_ca.read_bytes()
-        pair = (self._key.read_bytes(), self._cert.read_bytes())
-        return grpc.ssl_server_certificate_configuration([pair], client_ca)
+        client_ca = None if tls.client_ca_file is None else Path(tls.client_ca_file).read_bytes()
+        if self._made is not None:
+            certificate, key = self._made
+        else:
+            certificate, key = Path(str(tls.cert_file)).read_bytes(), Path(str(tls.key_file)).read_bytes()
+        return Pem(certificate, key, client_ca, self._context(certificate, key))
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is new since the last look, asked by grpc for each connection from a thread of its own."""
+    def changed(self) -> Pem | None:
+        """What is new since the last look; None: nothing, or what is new cannot be used."""
         try:
             if self._identity() == self._seen:
                 return None
@@ -78,33 +79,53 @@ class _Files:
             self._seen = ()
             log.warning("TLS certificate not loaded", extra={"detail": str(error)})
             return None
-        log.info("TLS certificate loaded", extra={"file": str(self._cert)})
+        log.info("TLS certificate loaded", extra={"file": self._tls.cert_file or self._tls.client_ca_file})
         return found
 
     def _identity(self) -> tuple[tuple[int, int, int], ...]:
-        paths = [path for path in (self._cert, self._key, self._client_ca) if path is not None]
+        names = (self._tls.cert_file, self._tls.key_file, self._tls.client_ca_file)
+        paths = [Path(name) for name in names if name is not None]
         return tuple([(found.st_ino, found.st_mtime_ns, found.st_size) for found in map(Path.stat, paths)])
 
+    def _context(self, certificate: bytes, key: bytes) -> ssl.SSLContext:
+        """A new one each time: what was resumed under old authorities of clients is not resumed under new ones."""
+        tls = self._tls
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(CIPHERS)
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        # Some gateways do not name a protocol; that it is HTTP/2 is seen by its first bytes.
+        context.set_alpn_protocols(["h2"])
+        try:
+            _load_pair(context, certificate, key)
+        except OSError as error:
+            names = f"{tls.cert_file} with key {tls.key_file}" if self._made is None else "made at the start"
+            raise OSError(f"cannot use certificate {names}: {error}") from error
+        if tls.client_ca_file is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(tls.client_ca_file)
+            except OSError as error:
+                raise OSError(f"cannot use the authorities in {tls.client_ca_file}: {error}") from error
+        return context
 
-def _check_pair(cert: Path, key: Path) -> None:
+
+def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """The standard library takes files only: one in memory, so that the pair is that which was read."""
+
     def no_passphrase() -> str:
         raise OSError("the key has a passphrase")
 
+    file = os.memfd_create("infer-gateway-tls")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_passphrase)
-    except OSError as error:
-        raise OSError(f"cannot use certificate {cert} with key {key}: {error}") from error
-
-
-def _check_authorities(path: str) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
-    except OSError as error:
-        raise OSError(f"cannot use the authorities in {path}: {error}") from error
+        os.write(file, key + b"\n" + certificate)
+        context.load_cert_chain(f"/proc/self/fd/{file}", None, no_passphrase)
+    finally:
+        os.close(file)
 
 
 def _self_signed() -> tuple[bytes, bytes]:
-    """Key and certificate in PEM."""
+    """Certificate and key in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -126,6 +147,6 @@ def _self_signed() -> tuple[bytes, bytes]:
     )
     pem = serialization.Encoding.PEM
     return (
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
         certificate.public_bytes(pem),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )

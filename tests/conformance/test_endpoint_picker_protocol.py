@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from support.picker import BODY, HEADERS, MODES, PATIENCE, Picker, Said, picker
+from support.picker import BODY, HEADERS, MODES, PATIENCE, SERVERS, Picker, Said, picker, transport
 
 from extproc.protocol.events import BodyMode
 from extproc.protocol.session import MAX_CHUNK
@@ -25,9 +25,9 @@ FORMS = pytest.mark.parametrize("body", [BODY, None], ids=["body", "headers"])
 LARGE = BODY[:-1] + b', "x": "' + b"0123456789" * 20_000 + b'"}'
 
 
-@pytest_asyncio.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Picker]:
-    async with picker(tmp_path) as one:
+@pytest_asyncio.fixture(params=SERVERS)
+async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Picker]:
+    async with picker(tmp_path, transport(request.param)) as one:
         yield one
 
 
@@ -363,15 +363,6 @@ async def test_p12_failures_are_errors(running: Picker, mode: BodyMode) -> None:
     async with asyncio.timeout(PATIENCE):
         await running.gateway.stop()
         assert await call.code() not in (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
-async def test_over_tls(tmp_path: Path) -> None:
-    """Data planes call pickers over TLS, as the configuration says it."""
-    document = "transport: {address: '127.0.0.1:0', drainTimeout: 0s, maxEndpoints: 3, tls: {selfSigned: true}}\n"
-    async with picker(tmp_path, document) as running:
-        assert await running.health("readiness") == "SERVING"
-        for mode in MODES:
-            assert sorted((await running.ask(mode)).pods) == sorted(running.pods.addresses)
 
 
 # Control headers

@@ -63,7 +63,8 @@ def test_the_pool_names_the_picker_and_the_picker_the_pool(config: GatewayConfig
 
 def test_the_picker_speaks_tls_for_any_gateway(config: GatewayConfig) -> None:
     assert config.transport.tls is not None
-    assert not config.transport.lean
+    assert config.transport.lean
+    assert not config.transport.own_envoy
     assert config.transport.address.startswith("0.0.0.0:")
     assert config.admin.host == "0.0.0.0"
     assert PORTS["admin"] == config.admin.port

@@ -7,7 +7,7 @@ from extproc.transport.grpc_status import TABLE_SIZE_0, Status
 from extproc.transport.http2.connection import Http2Connection
 from extproc.transport.http2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame, settings
 from extproc.transport.http2.requests import Route
-from extproc.transport.http2.stream import Stream
+from extproc.transport.http2.stream import Holdings, Stream
 
 PATH = b"/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 HEALTH_PATH = b"/grpc.health.v1.Health/Check"
@@ -117,12 +117,15 @@ class Peer:
         max_message: int = 1 << 20,
         greet: bool = True,
         lingers: bool = False,
+        holdings: Holdings | None = None,
     ) -> None:
         self.calls: list[Call] = []
         self._lingers = lingers
         self._table_given_up = False
         self._answer = answer
-        self.machine = Http2Connection(self._accept, max_streams=max_streams, max_message=max_message)
+        self.machine = Http2Connection(
+            self._accept, max_streams=max_streams, max_message=max_message, holdings=holdings
+        )
         if greet:
             # What is said first is no subject of most tests.
             self.said(HELLO)

@@ -1,4 +1,4 @@
-"""The gateway as somebody else's Endpoint Picker: grpc.aio on TCP, in this process, with a data plane's view of it."""
+"""The gateway as somebody else's Endpoint Picker, in this process, with a data plane's view of it: grpcio's client."""
 
 import asyncio
 import contextlib
@@ -337,9 +337,24 @@ async def picker(
         logger.setLevel(level)
 
 
+#: Forms of the server that a picker may have.
+SERVERS = {
+    "http2, TCP": "",
+    "http2, TLS": "tls: {selfSigned: true}",
+    "grpc.aio, TCP": "mode: grpcio",
+    "grpc.aio, TLS": "mode: grpcio, tls: {selfSigned: true}",
+}
+
+
+def transport(form: str) -> str:
+    """The section of a server by one of the names in `SERVERS`."""
+    more = SERVERS[form]
+    return f"transport: {{address: '127.0.0.1:0', drainTimeout: 0s, maxEndpoints: 5{', ' * bool(more)}{more}}}\n"
+
+
 def _document(document: str, folder: Path, pods: Sequence[str]) -> str:
     if "endpoints:" not in document:
         document += f"\nendpoints: {{static: {[*pods]}, scrape: {{interval: 20ms}}}}\n"
     if "transport:" not in document:
-        document += "transport: {address: '127.0.0.1:0', drainTimeout: 0s, maxEndpoints: 5}\n"
+        document += transport("http2, TCP")
     return document + f"admin: {{port: 0}}\nenvoy: {{endpointsFile: {folder}/endpoints-{next(_numbers)}.yaml}}\n"

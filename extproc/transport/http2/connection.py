@@ -1,8 +1,9 @@
 """HTTP/2, the server's side of one connection that carries gRPC calls, without I/O.
 
-For a peer that is trusted but may be wrong: one Envoy, on a Unix socket. `receive` takes bytes and calls the
-receivers of the streams; what they send, and what the protocol wants said, is collected in `data_to_send`. Section
-numbers are those of RFC 9113.
+For a peer that may be anybody. `receive` takes bytes and calls the receivers of the streams; what they send, and what
+the protocol wants said, is collected in `data_to_send`. It knows no time: whoever drives it ends what takes too long
+(`greeted`, `in_block`, `end_silent`), and asks whether the peer is still there (`ping`). Section numbers are those of
+RFC 9113.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +26,14 @@ from extproc.transport.http2.frames import (
     frame,
 )
 from extproc.transport.http2.requests import MAX_HEADER_BLOCK, CompressionError, MalformedRequest, RequestDecoder, Route
-from extproc.transport.http2.stream import MAX_FRAME, Link, Receiver, Stream
+from extproc.transport.http2.stream import MAX_FRAME, READ_ON, WINDOW, Holdings, Link, Receiver, Stream
 
-#: The peer's windows are as large as can be, and topped up when half of one is used. What is held is bounded by limits
-#: that end one stream; a window that is full would stop all of them.
+#: The connection's window is as large as can be, and topped up when half of it is used: a stream that is not read from
+#: must not stop the others. What is held is bounded by each stream's window, and by limits that end one stream.
 TOP_UP = 1 << 30
-#: The PING whose answer tells that the peer knows of the end.
+#: The PING whose answer tells that the peer knows of the end, and the one whose answer tells that it is there.
 LEAVING: Final = b"leaving."
+STILL_THERE: Final = b"there ?."
 
 _HEAD: Final = Struct(">HBBBL")  # length (16 and 8 bits), type, flags, stream
 
@@ -43,26 +45,35 @@ class Http2Connection:
         accept: called with each new stream that can be served and its route; gives the stream's receiver.
         max_streams: most streams at a time; more get REFUSED_STREAM, which says that nothing was done.
         max_message: most bytes of a message from the peer.
+        holdings: of all connections; None: this is the only one.
     """
 
     __slots__ = (
-        "_accept", "_decoder", "_fragments", "_greeted", "_last_id", "_last_served", "_leaving", "_link",
-        "_max_streams", "_opening", "_partial", "_received", "_wanted", "fault",
+        "_accept", "_decoder", "_fragments", "_last_id", "_last_served", "_leaving", "_link",
+        "_max_streams", "_opening", "_partial", "_received", "_wanted", "fault", "greeted",
     )  # fmt: skip
 
-    def __init__(self, accept: Callable[[Stream, Route], Receiver], *, max_streams: int, max_message: int) -> None:
+    def __init__(
+        self,
+        accept: Callable[[Stream, Route], Receiver],
+        *,
+        max_streams: int,
+        max_message: int,
+        holdings: Holdings | None = None,
+    ) -> None:
         #: What the peer did wrong, where that has ended the connection.
         self.fault = ""
         self._accept = accept
         self._max_streams = max_streams
-        self._link = Link(max_message)
+        self._link = Link(max_message, Holdings(max_message) if holdings is None else holdings)
         self._decoder = RequestDecoder()
         # The highest number that was used, and the highest that was served: the same until the connection drains.
         self._last_id = 0
         self._last_served = 0
         self._leaving = False
+        #: Whether the peer has begun as the protocol has it.
+        self.greeted = False
         # Bytes of an incomplete frame, and how many make it complete.
-        self._greeted = False
         self._partial = bytearray()
         self._wanted = 0
         # An incomplete header block, and the flags and stream that it came with.
@@ -72,7 +83,7 @@ class Http2Connection:
         ours = {
             frames.HEADER_TABLE_SIZE: 0,  # see `requests`
             frames.MAX_CONCURRENT_STREAMS: max_streams,
-            frames.INITIAL_WINDOW_SIZE: MAX_31_BITS,
+            frames.INITIAL_WINDOW_SIZE: WINDOW,
             frames.MAX_FRAME_SIZE: MAX_FRAME,
             frames.MAX_HEADER_LIST_SIZE: MAX_HEADER_BLOCK,
         }
@@ -91,7 +102,17 @@ class Http2Connection:
     @property
     def held(self) -> int:
         """Bytes of messages that are not complete or wait, in both directions."""
-        return self._link.held + len(self._partial)
+        return self._link.held
+
+    @property
+    def in_block(self) -> bool:
+        """The peer has begun a header block, and nothing else may come before it ends."""
+        return self._fragments is not None
+
+    @property
+    def last_id(self) -> int:
+        """The highest number of a stream that the peer has used."""
+        return self._last_id
 
     # The shell's side
 
@@ -100,18 +121,37 @@ class Http2Connection:
         if self._link.closed:
             return
         if self._partial:
-            self._partial += data
-            if len(self._partial) < self._wanted:
+            data = self._completed(data)
+            if not data:
                 return
-            data = bytes(self._partial)
-            self._partial = bytearray()
         try:
-            used = self._frames(data, 0) if self._greeted else self._greeting(data)
+            used = self._frames(data, 0) if self.greeted else self._greeting(data)
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
             return
         if used < len(data):
-            self._partial += memoryview(data)[used:]
+            self._keep(memoryview(data)[used:])
+
+    def _completed(self, data: bytes) -> bytes:
+        """What was kept and `data`, once that is a frame; else nothing, and `data` is kept as well."""
+        if len(self._partial) + len(data) < self._wanted:
+            self._keep(memoryview(data))
+            return b""
+        self._partial += data
+        whole = bytes(self._partial)
+        self._link.hold(len(data) - len(whole))
+        self._partial = bytearray()
+        return whole
+
+    def _keep(self, data: memoryview) -> None:
+        link = self._link
+        if link.closed:
+            return
+        if link.has_room(len(data)):
+            self._partial += data
+            link.hold(len(data))
+        else:
+            self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too much waits to be handled")
 
     def data_to_send(self) -> bytes:
         """What is to be sent now. Each byte is handed out once."""
@@ -126,6 +166,21 @@ class Http2Connection:
         if not link.closed and not self._leaving:
             self._leaving = True
             link.out += (frames.goaway(MAX_31_BITS, ErrorCode.NO_ERROR), frame(frames.PING, 0, 0, LEAVING))
+
+    def ping(self) -> None:
+        """Has the peer answer."""
+        self._link.out.append(frame(frames.PING, 0, 0, STILL_THERE))
+
+    def end_silent(self, last_id: int) -> None:
+        """Ends the streams up to number `last_id` on which no message came."""
+        late: list[Stream] = []
+        for stream in self._link.streams.values():  # in the order of their numbers
+            if stream.id > last_id:
+                break
+            if not stream.heard:
+                late.append(stream)
+        for stream in late:
+            stream.finish(Status.DEADLINE_EXCEEDED, "no message came")
 
     def abort(self) -> None:
         """Ends all streams, and so the connection."""
@@ -149,7 +204,7 @@ class Http2Connection:
         _, _, kind, flags, _ = _HEAD.unpack_from(data, len(PREFACE))
         if kind != frames.SETTINGS or flags & ACK:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS do not come first")
-        self._greeted = True
+        self.greeted = True
         return self._frames(data, len(PREFACE))
 
     def _frames(self, data: bytes, position: int) -> int:
@@ -194,12 +249,15 @@ class Http2Connection:
             self._astray(stream_id, stream)
             return
         stream.received += size
-        if stream.received >= TOP_UP:
-            self._link.out.append(frames.window_update(stream_id, stream.received))
-            stream.received = 0
+        if stream.received > WINDOW:
+            stream.reset(ErrorCode.FLOW_CONTROL_ERROR)  # section 6.9.1
+            return
         stream.take(data, start, stop)
-        if flags & END_STREAM and not stream.closed:
-            stream.end_of_messages()
+        if flags & END_STREAM:
+            if not stream.closed:
+                stream.end_of_messages()
+        elif stream.received >= READ_ON and not stream.closed:
+            stream.read_on()
 
     def _astray(self, stream_id: int, stream: Stream | None) -> None:
         """DATA on a stream that takes none."""
@@ -405,6 +463,8 @@ class Http2Connection:
         self._end_all()
 
     def _end_all(self) -> None:
+        self._link.hold(-len(self._partial))
+        self._partial = bytearray()
         for stream in list(self._link.streams.values()):
             stream.end()
 

@@ -1,7 +1,7 @@
-"""ext_proc over a lean HTTP/2 server, for one Envoy on a Unix socket.
+"""ext_proc over a lean HTTP/2 server: on a Unix socket for the Envoy beside it, on TCP and TLS for other gateways.
 
-It speaks what that peer does, and nothing else: no TLS, no TCP, no compression, four methods. `bench/transport.py`
-compares its cost with that of grpc.aio, half of whose time goes into hand-offs between threads.
+It speaks what gRPC peers do, and nothing else: no compression, four methods. `bench/transport.py` compares its cost
+with that of grpc.aio, half of whose time goes into hand-offs between threads.
 """
 
 import asyncio
@@ -9,41 +9,53 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import cast
 
-from extproc.errors import RemoteProtocolError
 from extproc.process.repeats import Repeats
-from extproc.process.unix_socket import UNIX, UnixListener
+from extproc.process.unix_socket import UNIX
 from extproc.protocol.events import LogEntry
 from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
-from extproc.transport.grpc_status import Status
-from extproc.transport.health import SERVICE_UNKNOWN, Health, asked_service
+from extproc.transport.health import Health
 from extproc.transport.http2.call import Call, FailedCall
 from extproc.transport.http2.connection import Http2Connection
 from extproc.transport.http2.requests import MESSAGE_OVERHEAD, Route
-from extproc.transport.http2.stream import Receiver, Stream
+from extproc.transport.http2.side_calls import AccessLog, Endless, HealthCheck, HealthWatch
+from extproc.transport.http2.stream import Holdings, Receiver, Stream
+from extproc.transport.listener import Listener
 from extproc.transport.log_entries import LogEntries
+from extproc.transport.tls import Tls
 
 log = logging.getLogger(__name__)
 
-#: Most connections. Envoy makes one per worker thread, and in a change of configuration twice that, for a moment.
+#: Most connections. Envoy makes one per worker thread, and in a change of configuration twice that, for a moment; a
+#: hundred gateways of eight threads have room. Beyond, one without calls goes for each that comes.
 MAX_CONNECTIONS = 1024
+#: Seconds between looks at what only time changes. What follows is counted in looks, so it is late by one at most.
+LOOK = 1.0
+#: Looks until a peer has begun to speak HTTP/2, and until a header block that it has begun is whole.
+GREETING = 10
+#: … until each call has its first message. Twice that where it was opened just after a look.
+FIRST_MESSAGE = 10
+#: … without a byte on TCP after which a peer is asked whether it is there, and more until it is taken to be gone: a
+#: machine that went away says nothing, and its calls would be in flight for ever.
+SILENCE = 30
+NO_ANSWER = 20
 #: Seconds that a peer has, when everything ends, to take what was said last.
 LAST_WORDS = 0.2
 
 
-class SidecarServer:
+class Http2Server:
     """A server of ext_proc streams, access logs and health checks.
 
     Args:
         open_exchange: what answers a stream.
         metrics: told of streams that break the protocol.
         on_log_entry: called with each request in Envoy's access log.
-        address: `unix:///absolute/path`.
+        address: `unix:///absolute/path`, or `host:port` (0: a free one).
         max_body: largest request body, bytes.
         max_streams: most streams on one connection.
+        tls: on TCP only; None is plain text.
     """
 
     def __init__(
@@ -55,19 +67,24 @@ class SidecarServer:
         address: str,
         max_body: int,
         max_streams: int,
+        tls: Tls | None = None,
     ) -> None:
         self.open_exchange = open_exchange
         self.metrics = metrics
         self.log_entries = LogEntries(metrics, on_log_entry)
         self.illegal = Repeats(log, "protocol error")
         self.faulty = Repeats(log, "connection error")
+        self.late = Repeats(log, "connection cut")
+        self._crowded = Repeats(log, "too many connections")
         self.health = Health()
         self.budget = BodyBudget(max(MAX_COLLECTED, max_body))
         self.max_message = max_body + MESSAGE_OVERHEAD
         self.max_streams = max_streams
-        self._address = address
-        self._listener: UnixListener | None = None
-        self._server: asyncio.Server | None = None
+        self.holdings = Holdings(self.max_message)
+        #: Whether a peer may vanish without a word.
+        self.remote = not address.startswith(UNIX)
+        self._listener = Listener(address, partial(_Connection, self), self._room, tls)
+        self._looking: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         #: No new streams are taken; and then: nor are those kept open that never end by themselves.
         self.stopping = False
@@ -76,17 +93,14 @@ class SidecarServer:
         self._all_closed = asyncio.Event()
 
     async def start(self) -> str:
-        """Binds and serves. Returns the address.
+        """Binds and serves. Returns the address, with the port that was chosen.
 
         Raises:
-            OSError: the address cannot be bound.
+            OSError: the address cannot be bound, or a certificate not be used.
         """
-        if not self._address.startswith(UNIX):
-            raise OSError(f"cannot listen on {self._address}: this transport takes Unix sockets only")
-        listener = self._listener = UnixListener(Path(self._address.removeprefix(UNIX)))
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(partial(_Connection, self), sock=listener.socket)
-        return self._address
+        address = await self._listener.start()
+        self._looking = asyncio.create_task(self._look_after())
+        return address
 
     async def set_ready(self, ready: bool) -> None:
         self.health.set_ready(ready)
@@ -94,10 +108,7 @@ class SidecarServer:
     async def stop(self, grace: float, told: Callable[[], Awaitable[None]] = at_once) -> None:
         """As `Transport.stop`."""
         self.stopping = True
-        if self._server is not None:
-            self._server.close()
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         for connection in list(self._connections):
             connection.drain()
         self.look()
@@ -114,6 +125,30 @@ class SidecarServer:
         for connection in list(self._connections):
             connection.cut()
         await self._closed_within(LAST_WORDS)
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Ends what takes too long. Called every `LOOK` seconds."""
+        for connection in list(self._connections):
+            connection.look_after()
+
+    def _room(self) -> bool:
+        """Whether there is room for one more connection. One that does nothing makes it."""
+        if len(self._connections) + len(self._listener.handshakes) < MAX_CONNECTIONS:
+            return True
+        idle = min((one for one in self._connections if one.idle), key=lambda one: -one.silence, default=None)
+        self._crowded.warn("one without calls makes room" if idle is not None else "refused: all have calls")
+        if idle is None:
+            return False
+        self._connections.discard(idle)
+        idle.cut()
+        return True
 
     async def _closed_within(self, seconds: float) -> None:
         if self._connections:
@@ -123,15 +158,11 @@ class SidecarServer:
 
     # The connections' side
 
-    def opened(self, connection: "_Connection") -> bool:
-        """Takes note of a new connection. False: there are too many."""
-        if len(self._connections) >= MAX_CONNECTIONS:
-            log.error("too many connections", extra={"limit": MAX_CONNECTIONS})
-            return False
+    def opened(self, connection: "_Connection") -> None:
+        """Takes note of a new connection."""
         self._connections.add(connection)
         if self.stopping:
             connection.drain()
-        return True
 
     def closed(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
@@ -148,23 +179,30 @@ class SidecarServer:
 class _Connection(asyncio.Protocol):
     """One connection: bytes between the transport and the machine."""
 
-    def __init__(self, server: SidecarServer) -> None:
+    def __init__(self, server: Http2Server) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
         #: Calls that their peer keeps open for as long as it runs.
-        self.endless: set[_AccessLog | _HealthWatch] = set()
-        self._machine = Http2Connection(self._accept, max_streams=server.max_streams, max_message=server.max_message)
+        self.endless: set[Endless] = set()
+        self._machine = Http2Connection(
+            self._accept, max_streams=server.max_streams, max_message=server.max_message, holdings=server.holdings
+        )
+        # Looks: at it, since a byte came, and since a header block was begun.
+        self._age = 0
+        self.silence = 0
+        self._in_block = 0
+        #: The highest number of a stream some looks ago.
+        self._last_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface, not the type.
         self._transport = cast("asyncio.Transport", transport)
-        if self._server.opened(self):
-            self.flush()
-        else:
-            self.cut()
+        self._server.opened(self)
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
         machine = self._machine
+        self.silence = 0
         machine.receive(data)
         # One write for everything that this piece has led to.
         self.flush()
@@ -202,6 +240,35 @@ class _Connection(asyncio.Protocol):
                 self._server.faulty.warn(machine.fault)
             transport.close()
 
+    def look_after(self) -> None:
+        """Ends what takes too long."""
+        machine = self._machine
+        self._age += 1
+        self.silence += 1
+        self._in_block = self._in_block + 1 if machine.in_block else 0
+        late = ""
+        if not machine.greeted and self._age > GREETING:
+            late = "does not begin"
+        elif self._in_block > GREETING:
+            late = "does not end a header block"
+        elif self._server.remote and self.silence >= SILENCE + NO_ANSWER:
+            late = "does not answer"
+        if late:
+            self._server.late.warn(f"the peer {late}")
+            self.cut()
+            return
+        if self._server.remote and self.silence == SILENCE:
+            machine.ping()
+        if self._age % FIRST_MESSAGE == 0:
+            machine.end_silent(self._last_id)
+            self._last_id = machine.last_id
+        self.flush()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no stream is open."""
+        return self._machine.streams == 0
+
     @property
     def quiet(self) -> bool:
         """Whether no stream is open but those that do not end by themselves."""
@@ -221,119 +288,14 @@ class _Connection(asyncio.Protocol):
 
     def _accept(self, stream: Stream, route: Route) -> Receiver:
         if route is Route.HEALTH_CHECK:
-            return _HealthCheck(self._server.health, stream)
+            return HealthCheck(self._server.health, stream)
         if route is Route.HEALTH_WATCH:
-            return _HealthWatch(self._server.health, self, stream)
+            return HealthWatch(self._server.health, self, stream)
         if route is Route.ACCESS_LOG:
-            return _AccessLog(self._server, self, stream)
+            return AccessLog(self._server, self, stream)
         try:
             exchange = self._server.open_exchange()
         except Exception:
             log.exception("internal error")
             return FailedCall(stream)
         return Call(exchange, stream, self, self._server)
-
-
-class _AccessLog:
-    """A call of AccessLogService/StreamAccessLogs: any number of messages, and one empty answer to all of them."""
-
-    __slots__ = ("_connection", "_server", "_stream")
-
-    def __init__(self, server: SidecarServer, connection: _Connection, stream: Stream) -> None:
-        self._server = server
-        self._connection = connection
-        self._stream = stream
-        connection.endless.add(self)
-
-    def message(self, payload: bytes) -> None:
-        try:
-            self._server.log_entries.message(payload)
-        except RemoteProtocolError as error:
-            self._server.metrics.protocol_error()
-            self._server.illegal.warn(str(error))
-            self._stream.finish(Status.INVALID_ARGUMENT, "illegal access log message")
-        except Exception:
-            log.exception("internal error")
-            self._stream.finish(Status.INTERNAL, "internal error")
-
-    def half_closed(self) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        self._stream.send(b"")
-        self._stream.finish(Status.OK)
-
-    def ended(self) -> None:
-        self._connection.endless.discard(self)
-
-
-class _HealthCheck:
-    """A call of grpc.health.v1.Health/Check."""
-
-    __slots__ = ("_health", "_stream")
-
-    def __init__(self, health: Health, stream: Stream) -> None:
-        self._health = health
-        self._stream = stream
-
-    def message(self, payload: bytes) -> None:
-        try:
-            answer = self._health.status(asked_service(payload))
-        except ValueError:
-            self._stream.finish(Status.INVALID_ARGUMENT, "illegal message")
-            return
-        if answer is None:
-            self._stream.finish(Status.NOT_FOUND, "unknown service")
-        else:
-            self._stream.send(answer)
-
-    def half_closed(self) -> None:
-        self._stream.finish(Status.OK)
-
-    def ended(self) -> None:
-        pass
-
-
-class _HealthWatch:
-    """A call of grpc.health.v1.Health/Watch: told at once, and of every change."""
-
-    __slots__ = ("_connection", "_health", "_service", "_stream", "_told")
-
-    def __init__(self, health: Health, connection: _Connection, stream: Stream) -> None:
-        self._health = health
-        self._connection = connection
-        self._stream = stream
-        self._service = ""
-        self._told: bytes | None = None
-        connection.endless.add(self)
-
-    def message(self, payload: bytes) -> None:
-        try:
-            self._service = asked_service(payload)
-        except ValueError:
-            self._stream.finish(Status.INVALID_ARGUMENT, "illegal message")
-            return
-        self._tell()
-        self._health.watchers.add(self._changed)
-
-    def half_closed(self) -> None:
-        # The only message was sent; the call goes on.
-        if self._told is None:
-            self._stream.finish(Status.INVALID_ARGUMENT, "no message")
-
-    def leave(self) -> None:
-        self._stream.finish(Status.OK)
-
-    def ended(self) -> None:
-        self._connection.endless.discard(self)
-        self._health.watchers.discard(self._changed)
-
-    def _changed(self) -> None:
-        self._tell()
-        self._connection.flush()
-
-    def _tell(self) -> None:
-        status = self._health.status(self._service) or SERVICE_UNKNOWN
-        if status != self._told:
-            self._told = status
-            self._stream.send(status)

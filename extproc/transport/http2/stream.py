@@ -1,7 +1,7 @@
 """One gRPC call on an HTTP/2 stream: messages out of DATA frames, and replies into them.
 
-Nothing here waits: a stream that cannot take more, in either direction, is ended with a status, and no other with it.
-Section numbers are those of RFC 9113.
+A stream that is paused holds its peer up by its window, and no other stream with it. One that cannot take more all the
+same, in either direction, is ended with a status. Section numbers are those of RFC 9113.
 """
 
 from collections import OrderedDict, deque
@@ -17,9 +17,15 @@ PREFIX_SIZE: Final = 5
 #: Largest frame that is taken. A body costs some microseconds a frame, and a partial frame is held: 1 MiB makes the
 #: first invisible (the default of 16 KiB does not) and the second small.
 MAX_FRAME = 1 << 20
+#: Bytes that a peer may send on a stream before it is told to go on: a common long prompt comes without a pause, and
+#: what is sent to a stream that is not read from is held. The peer is told when half of it was read.
+WINDOW: Final = 1 << 20
+READ_ON: Final = WINDOW // 2
 #: Most bytes that all streams of a connection hold together: messages that are not complete, or wait for their turn,
 #: and replies that the peer does not take. Bodies pass in one go, so this is 256 requests of 1 MiB caught half-way.
 MAX_HELD: Final = 256 << 20
+#: The same for all connections of a server: two peers at their limit.
+MAX_HELD_BY_ALL: Final = 512 << 20
 #: Streams that ended before their peer had: frames of theirs may be on their way and mean nothing (section 5.1). Only
 #: refused calls and faults end so; older ones than these count as closed.
 MAX_REMEMBERED: Final = 256
@@ -41,15 +47,25 @@ class Receiver(Protocol):
         """The stream is over, for whatever reason. Called exactly once, and the last of all calls."""
 
 
+class Holdings:
+    """What all connections of a server hold, in bytes: `total` and its `limit`."""
+
+    __slots__ = ("limit", "total")
+
+    def __init__(self, max_message: int) -> None:
+        self.total = 0
+        self.limit = max(MAX_HELD_BY_ALL, 4 * max_message)
+
+
 class Link:
     """What the streams of a connection share."""
 
     __slots__ = (
-        "_endings", "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "initial_window",
-        "max_held", "max_message", "max_queued", "out", "remembered", "streams", "window",
+        "_endings", "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "holdings",
+        "initial_window", "max_held", "max_message", "max_queued", "out", "remembered", "streams", "window",
     )  # fmt: skip
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, holdings: Holdings) -> None:
         self.streams: dict[int, Stream] = {}
         self.draining = False
         self.closed = False
@@ -65,10 +81,20 @@ class Link:
         self.max_queued = max_message + max_message // 16
         self.held = 0
         self.max_held = max(MAX_HELD, 4 * max_message)
+        self.holdings = holdings
         self.remembered: OrderedDict[int, None] = OrderedDict()
         self._table_given_up = False
         #: Where in `out` the trailers of streams are that end with them.
         self._endings: dict[int, int] = {}
+
+    def has_room(self, size: int) -> bool:
+        """Whether `size` bytes more may be held."""
+        return self.held + size <= self.max_held and self.holdings.total + size <= self.holdings.limit
+
+    def hold(self, size: int) -> None:
+        """`size` bytes more are held, or less."""
+        self.held += size
+        self.holdings.total += size
 
     def data_to_send(self) -> bytes:
         """What is to be sent now. Each byte is handed out once."""
@@ -145,7 +171,7 @@ class Stream:
 
     __slots__ = (
         "_buffer", "_finish", "_headers_sent", "_link", "_paused", "_queue", "_queued", "_wanted", "closed",
-        "half_closed", "id", "received", "receiver", "window",
+        "half_closed", "heard", "id", "received", "receiver", "window",
     )  # fmt: skip
 
     receiver: Receiver
@@ -157,6 +183,8 @@ class Stream:
         self.half_closed = half_closed
         #: True: what is sent goes nowhere.
         self.closed = False
+        #: Whether a message came.
+        self.heard = False
         #: Bytes received since the peer's window was topped up.
         self.received = 0
         self._link = link
@@ -188,7 +216,7 @@ class Stream:
             # Type DATA is 0, and so are the flags.
             link.out.append(_REPLY.pack(total >> 8, total & 0xFF, 0, self.id, 0, size) + payload)
             return
-        if self._queued + total > link.max_queued or link.held + total > link.max_held:
+        if self._queued + total > link.max_queued or not link.has_room(total):
             self.reset(ErrorCode.ENHANCE_YOUR_CALM)
             return
         if self._queue is None:
@@ -196,7 +224,7 @@ class Stream:
             link.blocked[self.id] = self
         self._queue.append(memoryview(_PREFIX.pack(0, size) + payload))
         self._queued += total
-        link.held += total
+        link.hold(total)
         while self.send_piece():
             pass
 
@@ -220,8 +248,15 @@ class Stream:
             return
         self._paused = False
         self._deliver()
+        self.read_on()
 
     # The connection's side: from the peer
+
+    def read_on(self) -> None:
+        """Lets the peer send more, where that is due; nothing while the stream is paused."""
+        if self.received >= READ_ON and not self._paused and not self.half_closed:
+            self._link.out.append(frames.window_update(self.id, self.received))
+            self.received = 0
 
     def take(self, data: bytes, start: int, stop: int) -> None:
         """A piece of the peer's messages."""
@@ -236,11 +271,11 @@ class Stream:
         size = stop - start
         # Only a stream that is paused can hold more than one message and the frame that ended it.
         most = link.max_message + PREFIX_SIZE + MAX_FRAME
-        if len(buffer) + size > most or link.held + size > link.max_held:
+        if len(buffer) + size > most or not link.has_room(size):
             self.finish(Status.RESOURCE_EXHAUSTED, "too much waits to be handled")
             return
         buffer += memoryview(data)[start:stop]
-        link.held += size
+        link.hold(size)
         if len(buffer) >= self._wanted and not self._paused:
             self._deliver()
 
@@ -262,10 +297,10 @@ class Stream:
         self.closed = True
         self._paused = True  # `send` may have ended it, in the middle of a piece with more messages
         if self._buffer is not None:
-            link.held -= len(self._buffer)
+            link.hold(-len(self._buffer))
             self._buffer = None
         if self._queue is not None:
-            link.held -= self._queued
+            link.hold(-self._queued)
             self._queue = None
             del link.blocked[self.id]
         if link.draining and not link.streams:
@@ -287,6 +322,7 @@ class Stream:
             if after > stop:
                 self._wanted = PREFIX_SIZE + size
                 return start
+            self.heard = True
             self.receiver.message(data[start + PREFIX_SIZE : after])
             start = after
             if self._paused:
@@ -302,7 +338,7 @@ class Stream:
             used = self._messages(bytes(buffer), 0, size)
             if self._buffer is None:
                 return  # the stream has ended
-            self._link.held -= used
+            self._link.hold(-used)
             if used == size:
                 self._buffer = None
             else:
@@ -334,7 +370,7 @@ class Stream:
             queue[0] = rest[size:]
         link.window -= size
         self.window -= size
-        link.held -= size
+        link.hold(-size)
         self._queued -= size
         link.out.append(frame(frames.DATA, 0, self.id, bytes(piece)))
         if not queue:

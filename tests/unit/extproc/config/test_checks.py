@@ -254,10 +254,10 @@ def test_a_gateway_without_pods_is_doubtful() -> None:
     assert ("endpoints",) not in paths({"endpoints": {"dns": [{"name": "a", "port": 1}]}})
 
 
-def test_the_lean_server_takes_no_tcp() -> None:
-    (text,) = found({"transport": {"mode": "sidecar", "address": "127.0.0.1:9002"}})
-    assert text.startswith("transport.mode: the sidecar's own server takes a Unix socket only")
-    assert found({"transport": {"mode": "sidecar", "address": "unix:///run/x.sock"}}) == []
+@pytest.mark.parametrize("address", ["127.0.0.1:9002", "unix:///run/x.sock"])
+@pytest.mark.parametrize("mode", ["auto", "sidecar", "grpcio"])
+def test_both_servers_take_any_address(mode: str, address: str) -> None:
+    assert found({"transport": {"mode": mode, "address": address}}) == []
 
 
 TCP = "127.0.0.1:9002"

@@ -207,11 +207,11 @@ def test_other_pods_in_their_place() -> None:
     [
         ({}, True),
         ({"mode": "grpcio"}, False),
-        ({"address": "127.0.0.1:9002"}, False),
-        ({"mode": "sidecar"}, True),
+        ({"address": "127.0.0.1:9002"}, True),
+        ({"mode": "sidecar", "address": "127.0.0.1:9002"}, True),
     ],
 )
-def test_the_lean_server_is_for_unix_sockets(transport: dict[str, str], lean: bool) -> None:
+def test_the_own_server_is_for_everybody_unless_the_other_is_asked_for(transport: dict[str, str], lean: bool) -> None:
     assert config(transport=transport).transport.lean is lean
 
 

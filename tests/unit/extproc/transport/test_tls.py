@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from grpc_health.v1 import health_pb2
 
 from extproc.transport.grpcio import GrpcServer
+from extproc.transport.http2.server import Http2Server
 from extproc.transport.tls import Tls
 
 PATIENCE = 20
@@ -28,15 +29,24 @@ class Metrics:
     def protocol_error(self) -> None: ...
 
 
-def server(tls: Tls | None, address: str = "127.0.0.1:0") -> GrpcServer:
-    return GrpcServer(
+Server = type[GrpcServer] | type[Http2Server]
+
+
+@pytest.fixture(params=[GrpcServer, Http2Server])
+def kind(request: pytest.FixtureRequest) -> Server:
+    made: Server = request.param
+    return made
+
+
+def server(kind: Server, tls: Tls | None, address: str = "127.0.0.1:0") -> GrpcServer | Http2Server:
+    return kind(
         None, Metrics(), None, address=address, max_body=1 << 20, max_streams=100, tls=tls  # type: ignore[arg-type] # no stream is opened
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def serving(tls: Tls) -> AsyncIterator[str]:
-    one = server(tls)
+async def serving(kind: Server, tls: Tls) -> AsyncIterator[str]:
+    one = server(kind, tls)
     address = await one.start()
     try:
         yield address
@@ -105,41 +115,41 @@ async def shown(address: str) -> bytes:
     return found
 
 
-async def test_a_given_certificate(files: Files) -> None:
-    async with serving(files.tls()) as address:
+async def test_a_given_certificate(kind: Server, files: Files) -> None:
+    async with serving(kind, files.tls()) as address:
         assert await ask(address, files.authority.cert_pem.bytes()) == "SERVING"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask(address, trustme.CA().cert_pem.bytes())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_certificate_made_at_the_start() -> None:
-    async with serving(Tls()) as address:
+async def test_a_certificate_made_at_the_start(kind: Server) -> None:
+    async with serving(kind, Tls()) as address:
         certificate = await shown(address)
         assert await ask(address, ssl.DER_cert_to_PEM_cert(certificate).encode()) == "SERVING"
         # Each process has its own.
-        async with serving(Tls()) as other:
+        async with serving(kind, Tls()) as other:
             assert await shown(other) != certificate
     assert x509.load_der_x509_certificate(certificate).issuer.rfc4514_string() == "CN=infer-gateway"
 
 
-async def test_plain_text_is_not_answered(files: Files) -> None:
-    async with serving(files.tls()) as address, grpc.aio.insecure_channel(address) as channel:
+async def test_plain_text_is_not_answered(kind: Server, files: Files) -> None:
+    async with serving(kind, files.tls()) as address, grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
             await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=PATIENCE)
 
 
-async def test_only_clients_of_the_authority_are_served(files: Files, tmp_path: Path) -> None:
+async def test_only_clients_of_the_authority_are_served(kind: Server, files: Files, tmp_path: Path) -> None:
     clients = trustme.CA()
     trusted = tmp_path / "clients.crt"
     trusted.write_bytes(clients.cert_pem.bytes())
     root = files.authority.cert_pem.bytes()
-    async with serving(files.tls(client_ca_file=str(trusted))) as address:
+    async with serving(kind, files.tls(client_ca_file=str(trusted))) as address:
         assert await ask(address, root, clients.issue_cert("envoy.example")) == "SERVING"
         for wrong in (None, trustme.CA().issue_cert("envoy.example")):
             with pytest.raises(grpc.aio.AioRpcError):
                 await ask(address, root, wrong)
-    async with serving(Tls(client_ca_file=str(trusted))) as address:
+    async with serving(kind, Tls(client_ca_file=str(trusted))) as address:
         root = ssl.DER_cert_to_PEM_cert(await shown(address)).encode()
         assert await ask(address, root, clients.issue_cert("envoy.example")) == "SERVING"
         with pytest.raises(grpc.aio.AioRpcError):
@@ -147,11 +157,11 @@ async def test_only_clients_of_the_authority_are_served(files: Files, tmp_path: 
 
 
 async def test_a_new_certificate_is_used_from_the_next_connection_on(
-    files: Files, caplog: pytest.LogCaptureFixture
+    kind: Server, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     first = ssl.PEM_cert_to_DER_cert(files.cert.read_text())
-    async with serving(files.tls()) as address:
+    async with serving(kind, files.tls()) as address:
         assert await shown(address) == first
         second = files.renew()
         assert await shown(address) == second != first
@@ -160,11 +170,11 @@ async def test_a_new_certificate_is_used_from_the_next_connection_on(
 
 
 async def test_what_cannot_be_used_leaves_the_certificate_in_use(
-    files: Files, caplog: pytest.LogCaptureFixture
+    kind: Server, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = ssl.PEM_cert_to_DER_cert(files.cert.read_text())
     good = files.cert.read_bytes()
-    async with serving(files.tls()) as address:
+    async with serving(kind, files.tls()) as address:
         for spoil in (lambda: files.cert.write_bytes(good[:100]), files.cert.unlink):
             caplog.clear()
             spoil()
@@ -174,12 +184,12 @@ async def test_what_cannot_be_used_leaves_the_certificate_in_use(
         assert await shown(address) == second
 
 
-async def test_new_authorities_of_clients_are_used(files: Files, tmp_path: Path) -> None:
+async def test_new_authorities_of_clients_are_used(kind: Server, files: Files, tmp_path: Path) -> None:
     old, new = trustme.CA(), trustme.CA()
     trusted = tmp_path / "clients.crt"
     trusted.write_bytes(old.cert_pem.bytes())
     root = files.authority.cert_pem.bytes()
-    async with serving(files.tls(client_ca_file=str(trusted))) as address:
+    async with serving(kind, files.tls(client_ca_file=str(trusted))) as address:
         assert await ask(address, root, old.issue_cert("envoy.example")) == "SERVING"
         trusted.with_suffix(".new").write_bytes(new.cert_pem.bytes())
         trusted.with_suffix(".new").replace(trusted)
@@ -214,26 +224,28 @@ def passphrase(files: Files) -> None:
         (passphrase, "passphrase"),
     ],
 )
-async def test_what_cannot_be_used_stops_the_start(files: Files, spoil: Callable[[Files], None], reason: str) -> None:
+async def test_what_cannot_be_used_stops_the_start(
+    kind: Server, files: Files, spoil: Callable[[Files], None], reason: str
+) -> None:
     spoil(files)
-    one = server(files.tls())
+    one = server(kind, files.tls())
     with pytest.raises(OSError, match=reason):
         await one.start()
     await one.stop(0)
 
 
-async def test_authorities_that_are_none_stop_the_start(files: Files, tmp_path: Path) -> None:
+async def test_authorities_that_are_none_stop_the_start(kind: Server, files: Files, tmp_path: Path) -> None:
     empty = tmp_path / "empty.crt"
     empty.touch()
     for tls in (files.tls(client_ca_file=str(empty)), Tls(client_ca_file=str(empty))):
-        one = server(tls)
+        one = server(kind, tls)
         with pytest.raises(OSError, match="cannot use the authorities"):
             await one.start()
         await one.stop(0)
 
 
-async def test_tls_is_not_for_unix_sockets(tmp_path: Path) -> None:
-    one = server(Tls(), f"unix://{tmp_path}/s.sock")
+async def test_tls_is_not_for_unix_sockets(kind: Server, tmp_path: Path) -> None:
+    one = server(kind, Tls(), f"unix://{tmp_path}/s.sock")
     with pytest.raises(OSError, match="TLS is for TCP"):
         await one.start()
     await one.stop(0)

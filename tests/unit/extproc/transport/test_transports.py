@@ -11,22 +11,38 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+import trustme
 import uvloop
 from grpc_health.v1 import health_pb2
 from support.envoy_messages import ProcessingRequest, ProcessingResponse, StreamAccessLogsMessage
-from support.http2_peer import HELLO, Frame, message, opening, parse
+from support.http2_peer import HELLO, REQUEST, Frame, message, opening, parse
 
 from extproc.auth.base import Pending
 from extproc.errors import RemoteProtocolError
 from extproc.protocol.events import Event, LogEntry, RequestBody
 from extproc.protocol.replies import Reply, RequestBodyReply
-from extproc.transport import grpcio, health
+from extproc.transport import grpcio, health, listener
 from extproc.transport.budget import BodyBudget
 from extproc.transport.grpcio import LOG_METHOD, LOG_SERVICE, METHOD, SERVICE, GrpcServer
 from extproc.transport.http2 import requests
 from extproc.transport.http2 import server as sidecar
-from extproc.transport.http2.frames import ACK, DATA, GOAWAY, PING, RST_STREAM, SETTINGS, frame, settings
-from extproc.transport.http2.server import SidecarServer
+from extproc.transport.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    settings,
+)
+from extproc.transport.http2.server import Http2Server
+from extproc.transport.http2.stream import WINDOW
+from extproc.transport.tls import Tls
 
 PROCESS = f"/{SERVICE}/{METHOD}"
 ACCESS_LOG = f"/{LOG_SERVICE}/{LOG_METHOD}"
@@ -130,11 +146,16 @@ class Log:
 class Client:
     """A server and a channel to it."""
 
-    def __init__(self, server: Any, log: Log, path: Path) -> None:
+    def __init__(self, server: Any, log: Log, path: Path, address: str, root: bytes | None = None) -> None:
         self.server = server
         self.log = log
         self.path = path
-        self.channel = grpc.aio.insecure_channel(f"unix://{path}", options=OPTIONS)
+        self.address = address
+        if root is None:
+            self.channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        else:
+            options = [*OPTIONS, ("grpc.ssl_target_name_override", "localhost")]
+            self.channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root), options)
 
     def call(self, method: str = PROCESS) -> Any:
         return self.channel.stream_stream(method)(timeout=PATIENCE)
@@ -169,12 +190,36 @@ async def started(kind: Any, log: Log, path: Path, **options: int) -> Client:
     options = {"max_body": MAX_BODY, "max_streams": 1000, **options}
     server = kind(log.open, log, log.entry, address=f"unix://{path}", **options)
     assert await server.start() == f"unix://{path}"
-    return Client(server, log, path)
+    return Client(server, log, path, f"unix://{path}")
 
 
-@pytest_asyncio.fixture(params=[GrpcServer, SidecarServer])
+async def on_tcp(kind: Any, log: Log, folder: Path, *, tls: bool) -> Client:
+    given = root = None
+    if tls:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost")
+        root = authority.cert_pem.bytes()
+        issued.private_key_pem.write_to_path(str(folder / "tls.key"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / "tls.crt"))
+        given = Tls(str(folder / "tls.crt"), str(folder / "tls.key"))
+    server = kind(log.open, log, log.entry, address="127.0.0.1:0", max_body=MAX_BODY, max_streams=1000, tls=given)
+    return Client(server, log, folder / "none", await server.start(), root)
+
+
+FORMS = {
+    f"{name}, {where}": (kind, where)
+    for name, kind in {"grpc.aio": GrpcServer, "http2": Http2Server}.items()
+    for where in ("Unix", "TCP", "TLS")
+}
+
+
+@pytest_asyncio.fixture(params=FORMS)
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-    made = await started(request.param, Log(), tmp_path / "s.sock")
+    kind, where = FORMS[request.param]
+    if where == "Unix":
+        made = await started(kind, Log(), tmp_path / "s.sock")
+    else:
+        made = await on_tcp(kind, Log(), tmp_path, tls=where == "TLS")
     yield made
     made.log.go_on.set()
     await made.channel.close()
@@ -507,8 +552,12 @@ async def test_illegal_access_log(client: Client) -> None:
     assert client.log.protocol_errors == 1
 
 
-async def test_socket_is_for_this_user_only(client: Client) -> None:
+@pytest.mark.parametrize("kind", [GrpcServer, Http2Server])
+async def test_socket_is_for_this_user_only(kind: Any, tmp_path: Path) -> None:
+    client = await started(kind, Log(), tmp_path / "s.sock")
     assert stat.S_IMODE(client.path.stat().st_mode) == 0o600
+    await client.channel.close()
+    await client.server.stop(0)
 
 
 async def test_drain_lets_open_calls_end(client: Client) -> None:
@@ -579,7 +628,7 @@ def test_both_speak_of_the_same_things() -> None:
 
 @pytest_asyncio.fixture
 async def lean(tmp_path: Path) -> AsyncIterator[Client]:
-    made = await started(SidecarServer, Log(), tmp_path / "s.sock", max_body=1 << 20, max_streams=2)
+    made = await started(Http2Server, Log(), tmp_path / "s.sock", max_body=1 << 20, max_streams=2)
     yield made
     made.log.go_on.set()
     await made.channel.close()
@@ -587,19 +636,11 @@ async def lean(tmp_path: Path) -> AsyncIterator[Client]:
     assert not made.path.exists()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:50051", "unix-abstract:x"])
-async def test_only_unix_sockets(address: str) -> None:
-    server = SidecarServer(Log().open, Log(), print, address=address, max_body=1, max_streams=1)  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="Unix sockets only"):
-        await server.start()
-    await server.stop(0)
-
-
 async def test_restart_takes_the_socket_over(lean: Client) -> None:
     call = lean.call()
     await call.write(body(b"old"))
     assert await reply(call) == b"old"
-    new = await started(SidecarServer, Log(), lean.path)
+    new = await started(Http2Server, Log(), lean.path)
     other = new.call()
     await other.write(body(b"new"))
     assert await reply(other) == b"new"
@@ -634,7 +675,7 @@ async def test_what_is_wrong_with_a_log_entry_costs_that_entry(
 def test_on_uvloop(tmp_path: Path) -> None:
     async def scenario() -> None:
         log = Log()
-        client = await started(SidecarServer, log, tmp_path / "s.sock")
+        client = await started(Http2Server, log, tmp_path / "s.sock")
         async with Raw(client.path) as raw:
             await raw.say(opening(1), message(1, body(b"x")), opening(3), message(3, body(b"wait")))
             await raw.until(lambda f: f.kind == DATA and f.stream_id == 1)
@@ -644,6 +685,24 @@ def test_on_uvloop(tmp_path: Path) -> None:
         await log.all_closed(2)
         assert not client.path.exists()
         await client.channel.close()
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_on_uvloop_over_tcp(tmp_path: Path, tls: bool) -> None:
+    async def scenario() -> None:
+        log = Log()
+        client = await on_tcp(Http2Server, log, tmp_path, tls=tls)
+        for size in (0, 100_000, 3 << 20):
+            call = client.call()
+            await call.write(body(bytes(size)))
+            assert await reply(call) == bytes(size)
+            await call.done_writing()
+            assert await status(call) == (grpc.StatusCode.OK, "")
+        await client.channel.close()
+        await client.server.stop(0)
+        await log.all_closed(3)
 
     uvloop.run(scenario())
 
@@ -725,10 +784,143 @@ async def test_connections_are_limited(lean: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sidecar, "MAX_CONNECTIONS", 1)
     async with Raw(lean.path) as first:
         await first.until(lambda f: f.kind == SETTINGS)
+        await first.say(opening(1), message(1, body(b"x")))
+        await first.until(lambda f: f.kind == DATA)
         async with Raw(lean.path) as second:
             await second.gone()
         await first.say(frame(PING, 0, 0, b"12345678"))
         await first.until(lambda f: f.kind == PING)
+
+
+async def test_connections_without_calls_make_room(lean: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar, "MAX_CONNECTIONS", 2)
+    async with Raw(lean.path) as idle, Raw(lean.path) as busy:
+        await idle.until(lambda f: f.kind == SETTINGS and bool(f.flags & ACK))
+        lean.server.look_after()
+        await busy.say(opening(1), message(1, body(b"x")))
+        await busy.until(lambda f: f.kind == DATA)
+        async with Raw(lean.path) as new:
+            await new.until(lambda f: f.kind == SETTINGS)
+            await idle.gone()
+            await busy.say(message(1, body(b"y")))
+            await busy.until(lambda f: f.kind == DATA)
+            await new.say(opening(1), message(1, body(b"x")))
+            await new.until(lambda f: f.kind == DATA)
+
+
+async def looked_after(server: Http2Server, looks: int) -> None:
+    for _ in range(looks):
+        server.look_after()
+
+
+async def test_peer_that_does_not_begin_is_cut(lean: Client, caplog: pytest.LogCaptureFixture) -> None:
+    async with Raw(lean.path, hello=HELLO[:10]) as raw, Raw(lean.path) as fine:
+        await raw.until(lambda f: f.kind == WINDOW_UPDATE)
+        await fine.until(lambda f: f.kind == SETTINGS and bool(f.flags & ACK))
+        await looked_after(lean.server, sidecar.GREETING)
+        assert "connection cut" not in caplog.text
+        await looked_after(lean.server, 1)
+        await raw.gone()
+        await fine.say(frame(PING, 0, 0, b"12345678"))
+        await fine.until(lambda f: f.kind == PING)
+    assert caplog.text.count("connection cut") == 1
+
+
+async def test_header_block_without_an_end_is_cut(lean: Client) -> None:
+    async with Raw(lean.path) as raw:
+        await raw.say(frame(HEADERS, 0, 1, REQUEST[:9]), frame(CONTINUATION, 0, 1, REQUEST[9:10]))
+        await raw.until(lambda f: f.kind == SETTINGS and bool(f.flags & ACK))
+        for n in range(sidecar.GREETING):
+            await raw.say(frame(CONTINUATION, 0, 1, REQUEST[10 + n : 11 + n]))
+            await looked_after(lean.server, 1)
+        await looked_after(lean.server, 1)
+        await raw.gone()
+
+
+async def test_call_without_a_message_is_ended(lean: Client) -> None:
+    async with Raw(lean.path) as raw:
+        await raw.say(opening(1), message(1, body(b"x")), opening(3), frame(DATA, 0, 3, b"\0\0"))
+        await raw.until(lambda f: f.kind == DATA and f.stream_id == 1)
+        await looked_after(lean.server, 2 * sidecar.FIRST_MESSAGE)
+        ending = await raw.until(lambda f: f.stream_id == 3)
+        assert ending.flags & END_STREAM
+        assert b"grpc-status" in ending.payload
+        await lean.log.all_closed_but(1)
+        # The other had its message, and may take as long as it likes.
+        await raw.say(message(1, body(b"y")))
+        await raw.until(lambda f: f.kind == DATA and f.stream_id == 1)
+
+
+async def test_peer_that_vanished_is_found_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    client = await on_tcp(Http2Server, Log(), tmp_path, tls=False)
+    server, log = client.server, client.log
+    try:
+        async with Raw(client.address) as gone, Raw(client.address) as there:
+            for raw in (gone, there):
+                await raw.say(opening(1), message(1, body(b"x")))
+                await raw.until(lambda f: f.kind == DATA)
+            await looked_after(server, sidecar.SILENCE)
+            for raw in (gone, there):
+                ping = await raw.until(lambda f: f.kind == PING)
+            await there.say(frame(PING, ACK, 0, ping.payload), message(1, body(b"y")))
+            await there.until(lambda f: f.kind == DATA)
+            await looked_after(server, sidecar.NO_ANSWER)
+            await gone.gone()
+            await log.all_closed_but(1)
+        assert [one.detail for one in caplog.records] == ["the peer does not answer"]
+    finally:
+        await client.channel.close()
+        await server.stop(0)
+
+
+async def test_half_a_handshake_does_not_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(listener, "HANDSHAKE_TIMEOUT", 0.05)
+    client = await on_tcp(Http2Server, Log(), tmp_path, tls=True)
+    try:
+        host, _, port = client.address.rpartition(":")
+        for said in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(said)
+            with contextlib.suppress(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), PATIENCE)
+            writer.close()
+        assert "TLS handshake failed" in caplog.text
+        async with asyncio.timeout(PATIENCE):
+            while client.server._listener.handshakes:
+                await asyncio.sleep(0)
+    finally:
+        await client.channel.close()
+        await client.server.stop(0)
+
+
+async def test_address_that_cannot_be_had(tmp_path: Path) -> None:
+    client = await on_tcp(Http2Server, Log(), tmp_path, tls=False)
+    for address in (client.address, "192.0.2.1:1", "no-such-host.invalid:1"):
+        other = Http2Server(Log().open, Log(), print, address=address, max_body=1, max_streams=1)  # type: ignore[arg-type]
+        with pytest.raises(OSError, match="cannot listen on"):
+            await other.start()
+        await other.stop(0)
+    await client.channel.close()
+    await client.server.stop(0)
+    # It is free at once.
+    again = Http2Server(Log().open, Log(), print, address=client.address, max_body=1, max_streams=1)  # type: ignore[arg-type]
+    assert await again.start() == client.address
+    await again.stop(0)
+
+
+async def test_paused_stream_holds_its_peer_up(lean: Client) -> None:
+    async with Raw(lean.path) as raw:
+        await raw.say(opening(1), message(1, body(b"wait")))
+        await asyncio.wait_for(lean.log.waiting.wait(), PATIENCE)
+        half = message(1, body(bytes(WINDOW // 2)))
+        await raw.say(half, opening(3), message(3, body(b"x")))
+        answered = []
+        await raw.until(lambda f: answered.append(f) or (f.kind == DATA and f.stream_id == 3))
+        assert not [f for f in answered if f.kind == WINDOW_UPDATE and f.stream_id == 1]
+        lean.log.go_on.set()
+        await raw.until(lambda f: f.kind == WINDOW_UPDATE and f.stream_id == 1)
 
 
 async def test_connection_while_stopping_is_sent_away(lean: Client) -> None:
@@ -808,15 +1000,19 @@ async def test_frozen_peer_does_not_hold_up_the_end(lean: Client) -> None:
 
 
 class Raw:
-    """A client of frames on the socket."""
+    """A client of frames on a Unix socket or on `host:port`."""
 
-    def __init__(self, path: Path, hello: bytes = HELLO) -> None:
+    def __init__(self, path: Path | str, hello: bytes = HELLO) -> None:
         self._path = path
         self._hello = hello
         self._buffer = b""
 
     async def __aenter__(self) -> "Raw":
-        self._reader, self._writer = await asyncio.open_unix_connection(str(self._path))
+        if isinstance(self._path, Path):
+            self._reader, self._writer = await asyncio.open_unix_connection(str(self._path))
+        else:
+            host, _, port = self._path.rpartition(":")
+            self._reader, self._writer = await asyncio.open_connection(host, int(port))
         self._writer.write(self._hello)
         return self
 

@@ -242,7 +242,7 @@ def test_what_the_server_says_first() -> None:
         int.from_bytes(ours.payload[n : n + 2]): int.from_bytes(ours.payload[n + 2 : n + 6])
         for n in range(0, len(ours.payload), 6)
     }
-    assert pairs == {1: 0, 3: 77, 4: MAX_31_BITS, 5: http2.MAX_FRAME, 6: MAX_HEADER_BLOCK}
+    assert pairs == {1: 0, 3: 77, 4: http2.WINDOW, 5: http2.MAX_FRAME, 6: MAX_HEADER_BLOCK}
     assert window == Frame(WINDOW_UPDATE, 0, 0, (MAX_31_BITS - 65535).to_bytes(4))
     assert peer.said(HELLO) == [ACK_FRAME]  # 6.5.3/2
 
@@ -645,12 +645,72 @@ def test_call_that_is_answered_ignores_the_rest_of_the_request() -> None:
 
 def test_windows_are_topped_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2, "TOP_UP", 1000)
+    monkeypatch.setattr(http2, "READ_ON", 1000)
+    monkeypatch.setattr(stream, "READ_ON", 1000)
     peer = Peer(silent)
     peer.said(opening(1), opening(3))
     heard = peer.said(message(1, bytes(395)), message(3, bytes(395)), frame(DATA, PADDED, 1, b"\xff" + bytes(255)))
     assert heard == [Frame(WINDOW_UPDATE, 0, 0, (1056).to_bytes(4))]
     heard = peer.said(frame(DATA, 0, 1, bytes(400)))
     assert heard == [Frame(WINDOW_UPDATE, 0, 1, (1056).to_bytes(4))]
+
+
+def test_window_that_is_not_kept_to() -> None:  # 6.9.1/2
+    peer = Peer(lambda call, _: call.stream.pause())
+    peer.said(opening(1), message(1, b"x"))
+    held = bytes(http2.MAX_FRAME // 2)
+    assert peer.said(frame(DATA, 0, 1, held)) == []
+    heard = peer.said(frame(DATA, 0, 1, held))
+    assert heard == [Frame(RST_STREAM, 0, 1, ErrorCode.FLOW_CONTROL_ERROR.to_bytes(4))]
+    assert peer.machine.held == 0
+
+
+def test_window_of_a_stream_that_is_not_read_from() -> None:
+    peer = Peer(lambda call, payload: call.stream.pause() if payload == b"x" else None)
+    peer.said(opening(1), message(1, b"x"))
+    assert peer.said(frame(DATA, 0, 1, bytes(http2.READ_ON))) == []
+    peer.calls[0].stream.resume()
+    assert [(f.kind, f.stream_id) for f in peer.heard()] == [(WINDOW_UPDATE, 1)]
+
+
+def test_connections_share_what_may_be_held() -> None:
+    holdings = stream.Holdings(1 << 20)
+    holdings.limit = 100_000
+    peers = []
+    for _ in range(2):
+        peer = Peer(silent, max_message=1 << 20, holdings=holdings)
+        peer.said(opening(1))
+        peers.append(peer)
+    one, other = peers
+    assert one.said(frame(DATA, 0, 1, prefixed(bytes(90_000))[:80_000])) == []
+    (refused, _) = other.said(frame(DATA, 0, 1, prefixed(bytes(90_000))[:80_000]))
+    assert refused.kind == HEADERS
+    # A frame that is not complete counts as well.
+    other.said(opening(3))
+    (goaway,) = other.said(frame(DATA, 0, 3, bytes(50_000))[:40_000])
+    assert goaway.kind == GOAWAY
+    one.said(frame(DATA, 0, 1, bytes(15_000))[:10_000])
+    assert holdings.total == 90_000
+    one.machine.lost()
+    assert holdings.total == 0
+
+
+def test_peer_is_asked_whether_it_is_there() -> None:
+    peer = Peer()
+    peer.machine.ping()
+    (ping,) = peer.heard()
+    assert (ping.kind, ping.flags) == (PING, 0)
+    assert peer.said(frame(PING, ACK, 0, ping.payload)) == []
+    assert not peer.machine.closed
+
+
+def test_streams_without_a_message_are_ended() -> None:
+    peer = Peer(silent)
+    peer.said(opening(1), opening(3), message(3, b"x"), opening(5), frame(DATA, 0, 5, b"\0"), opening(7))
+    peer.machine.end_silent(5)
+    ended = [f.stream_id for f in peer.heard() if f.kind == HEADERS]
+    assert ended == [1, 5]
+    assert [call.ends for call in peer.calls] == [1, 0, 1, 0]
 
 
 # The end
