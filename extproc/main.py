@@ -122,6 +122,68 @@ def demo(
 
 
 @app.command()
+def simulate(
+    trace: Annotated[
+        Path | None,
+        typer.Argument(help="A trace in Mooncake's format (JSON lines, may be gzipped).", exists=True, dir_okay=False),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(help="Instead of a trace: agents, shared-prefixes, closed-loop or unique."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the workload; again.")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="A configuration, as of serve; may be given again.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="A configuration by name: default, page, sticky, random, …, all; may be given again."),
+    ] = None,
+    pods: Annotated[int, typer.Option(min=1, max=4096, help="How many, all alike.")] = 8,
+    engine: Annotated[str, typer.Option(help="8b-h100, 32b-2xh100, or a YAML file.")] = "8b-h100",
+    fleet: Annotated[Path | None, typer.Option(help="YAML file of pods that differ, join, leave, fail.")] = None,
+    gateways: Annotated[int, typer.Option(min=1, max=64, help="How many share the requests.")] = 1,
+    gateway_delay: Annotated[
+        str, typer.Option(metavar="DURATION", help="Until one gateway knows what another did; never: they do not.")
+    ] = "2ms",
+    rate: Annotated[float, typer.Option(min=0.001, max=1000, help="Divides the times of a trace.")] = 1.0,
+    spread: Annotated[
+        str, typer.Option(metavar="DURATION", help="Spreads a trace's arrivals over its clock's ticks of that length.")
+    ] = "0s",
+    block_tokens: Annotated[int, typer.Option(min=16, help="Tokens that a hash id of the trace stands for.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="The first; equal seeds give equal results.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each configuration.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
+) -> None:
+    """Replay a trace against modelled engines under several configurations, and compare them. Nothing is served."""
+    from extproc.config.fields import DAY, Seconds
+    from extproc.errors import GatewayError
+    from extproc.simulation.command import Options, parameters, run
+    from extproc.simulation.scenario import Source
+
+    if (trace is None) == (workload is None):
+        fail("name a trace, or a --workload", 2)
+    try:
+        delay = None if gateway_delay == "never" else Seconds(0, DAY).read(gateway_delay)
+        source = Source(
+            path=str(trace or ""), block_tokens=block_tokens, spread=Seconds(0, DAY).read(spread),
+            generated=workload or "", parameters=parameters(parameter or ()), rate=rate,
+        )  # fmt: skip
+        run(
+            Options(
+                source=source, configs=config or (), policies=policy or (), pods=pods, engine=engine,
+                fleet=None if fleet is None else str(fleet), gateways=gateways, delay=delay, seed=seed, seeds=seeds,
+                jobs=jobs, json=json,
+            )
+        )  # fmt: skip
+    except (GatewayError, ValueError) as error:
+        fail(str(error), 2)
+
+
+@app.command()
 def explain(
     body: Annotated[Path, typer.Argument(help="File with a request's body (JSON).", exists=True, dir_okay=False)],
     admin: Annotated[str, typer.Option(help="host:port of the sidecar's admin pages.")] = "127.0.0.1:9090",
