@@ -139,6 +139,7 @@ class PageReader:
             kv_usage=engine.kv.usage,
             ttft=None if first else _mean(totals[1], totals[0], before[1], before[0]),
             tpot=None if first else _mean(totals[3], totals[2], before[3], before[2]),
+            first_tokens=None if first else _new(totals[0], before[0]),
             adapters=adapters,
             restarted=restarted,
         )
@@ -155,12 +156,20 @@ def _mean(total: float, count: int, total_before: float, count_before: int) -> f
     return (total - total_before) / (count - count_before) if count > count_before else None
 
 
+def _new(count: int, before: int) -> float | None:
+    return float(count if count < before else count - before) or None
+
+
 _NO_ADAPTERS_OF: dict[int, Adapters] = {}
 
 
 def _adapters(running: tuple[str, ...], waiting: tuple[str, ...], capacity: int) -> Adapters:
     if running or waiting:
         return Adapters(running=frozenset(running), waiting=frozenset(waiting), capacity=capacity)
-    if capacity not in _NO_ADAPTERS_OF:
+    if capacity not in def _new(count: int, before: int) -> float | None:
+    return float(count if count < before else count - before) or None
+
+
+_NO_ADAPTERS_OF:
         _NO_ADAPTERS_OF[capacity] = Adapters(capacity=capacity)
     return _NO_ADAPTERS_OF[capacity]

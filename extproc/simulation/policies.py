@@ -18,6 +18,15 @@ def _alone(scorer: str) -> str:
 #: By name. All but the first three stand for other gateways.
 POLICIES: Mapping[str, Policy] = {
     "default": Policy("{}", "this gateway without a `scheduler` section"),
+    "least-cost": Policy(
+        """
+        scheduler:
+          pluginConfig:
+          - {name: prefix-cache, args: {blockSizeToHash: 256, maxBlocksToMatch: 8192}}
+          plugins: {Filter: {enabled: []}, Score: {enabled: [{name: least-cost}]}}
+        """,
+        "least-cost alone, over whole prompts",
+    ),
     "page": Policy(
         """
         scheduler:
