@@ -52,11 +52,11 @@ class Job:
         self.output_tokens = output_tokens
         self.adapter = adapter
         ends = ends_of(prompt_tokens, block_tokens, len(blocks))
-        if adapter:
-            # It changes the keys and values of every token: nothing is shared with other adapters.
-            salt = crc32(adapter.encode()) << 64
-            blocks = [block ^ salt for block in blocks]
-        self.lease = Lease(blocks[: len(ends)], ends)
+        # A block is what it is by all before it, whatever the trace's names say; and by the adapter, which changes the
+        # keys and values of every token. Hashes of numbers are the same in every process.
+        name = crc32(adapter.encode())
+        chain = [name := hash((name, block)) for block in blocks[: len(ends)]]
+        self.lease = Lease(chain, ends)
         self.submitted_at = self.admitted_at = self.ready_at = 0.0
         self.first_at = self.finished_at = inf
         #: Prompt tokens that are in the cache.

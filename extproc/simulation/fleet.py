@@ -145,6 +145,10 @@ class PageReader:
         )
 
 
+#: By capacity: the usual answer, made once.
+_NO_ADAPTERS_OF: dict[int, Adapters] = {}
+
+
 def addresses(count: int) -> Sequence[str]:
     """An address for each of `count` pods. Nobody connects to it."""
     return [f"127.0.{1 + index // 250}.{1 + index % 250}:8000" for index in range(count)]
@@ -160,16 +164,9 @@ def _new(count: int, before: int) -> float | None:
     return float(count if count < before else count - before) or None
 
 
-_NO_ADAPTERS_OF: dict[int, Adapters] = {}
-
-
 def _adapters(running: tuple[str, ...], waiting: tuple[str, ...], capacity: int) -> Adapters:
     if running or waiting:
         return Adapters(running=frozenset(running), waiting=frozenset(waiting), capacity=capacity)
-    if capacity not in def _new(count: int, before: int) -> float | None:
-    return float(count if count < before else count - before) or None
-
-
-_NO_ADAPTERS_OF:
+    if capacity not in _NO_ADAPTERS_OF:
         _NO_ADAPTERS_OF[capacity] = Adapters(capacity=capacity)
     return _NO_ADAPTERS_OF[capacity]
