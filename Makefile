@@ -88,6 +88,7 @@ docs: $(STAMP)
 	$(BIN)/infer-gateway schema > docs/schema/infer-gateway.schema.json
 	$(BIN)/infer-gateway schema --markdown > docs/configuration.md
 	$(BIN)/python docs/make_session.py > docs/session.md
+	$(BIN)/python docs/make_rooms.py
 
 screenshots: $(STAMP)
 	$(BIN)/python docs/make_screenshots.py
