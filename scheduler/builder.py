@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
 from scheduler.errors import PluginConfigError
-from scheduler.framework import Filter, PluginParams, Scorer
+from scheduler.framework import Filter, PluginClass, PluginParams, Scorer
 from scheduler.profile import Observe, OnFault, Profile, ignore_fault
 from scheduler.registry import Registry, nearest
 
@@ -156,7 +156,7 @@ def _check_list(
     registry: Registry,
     errors: list[PluginConfigError],
 ) -> None:
-    role: type[Any] = Filter if kind == "Filter" else Scorer
+    role: type[Filter] | type[Scorer] = Filter if kind == "Filter" else Scorer
     on: dict[str, int] = {}
     for key, listed, seen in (("enabled", enabled, on), ("disabled", disabled, dict[str, int]())):
         for index, item in enumerate(listed):
@@ -187,7 +187,7 @@ def _check_list(
 _OTHER = {"Filter": "Score", "Score": "Filter"}
 
 
-def _found(name: str, registry: Registry, path: Path, errors: list[PluginConfigError]) -> type[Any] | None:
+def _found(name: str, registry: Registry, path: Path, errors: list[PluginConfigError]) -> PluginClass | None:
     try:
         return registry.get(name)
     except PluginConfigError as error:
@@ -195,7 +195,7 @@ def _found(name: str, registry: Registry, path: Path, errors: list[PluginConfigE
         return None
 
 
-def _params(name: str, plugin: type[Any], args: Mapping[str, Any]) -> PluginParams:
+def _params(name: str, plugin: PluginClass, args: Mapping[str, Any]) -> PluginParams:
     # What is listed was validated; what another plugin needs may still lack arguments.
     for missing in _missing_args(name, plugin.Params, ("pluginConfig",)) if not args else ():
         raise missing
@@ -203,7 +203,7 @@ def _params(name: str, plugin: type[Any], args: Mapping[str, Any]) -> PluginPara
     return params
 
 
-def _instance(name: str, plugin: type[Any], params: PluginParams) -> Any:
+def _instance(name: str, plugin: PluginClass, params: PluginParams) -> Any:
     try:
         return plugin(params)
     except Exception as error:

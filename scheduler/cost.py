@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What a request costs everybody at each pod, in seconds. Run for each decision, and compiled: plugins are not."""
 
 import numpy as np

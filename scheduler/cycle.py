@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """One decision: subset → prepare → filter → score → pick → record."""
 
 from typing import TYPE_CHECKING, Any

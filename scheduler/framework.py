@@ -61,10 +61,14 @@ class Cycle:
 
 
 class Plugin(Protocol):
-    """What every plugin has."""
+    """Every plugin class has these."""
 
     name: ClassVar[str]
     Params: ClassVar[type[PluginParams]]
+
+    def __init__(self, params: Any) -> None:
+        """`params` is an instance of `Params`."""
+        ...
 
 
 @runtime_checkable
@@ -95,6 +99,22 @@ class Scorer(Protocol):
         The returned array must not be changed afterwards: the decision keeps it to explain itself.
         """
         ...
+
+
+class PreparerPlugin(Plugin, Preparer, Protocol):
+    """A whole plugin that prepares. Type checkers compare classes with it: `PLUGIN: type[PreparerPlugin] = Mine`."""
+
+
+class FilterPlugin(Plugin, Filter, Protocol):
+    """A whole plugin that filters. Type checkers compare classes with it: `PLUGIN: type[FilterPlugin] = Mine`."""
+
+
+class ScorerPlugin(Plugin, Scorer, Protocol):
+    """A whole plugin that scores. Type checkers compare classes with it: `PLUGIN: type[ScorerPlugin] = Mine`."""
+
+
+#: A class that configurations can enable.
+PluginClass = type[FilterPlugin] | type[ScorerPlugin]
 
 
 @runtime_checkable

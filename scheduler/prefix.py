@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Which pod holds which prefix: an exact index of the blocks of prompts that were sent to each pod.
 
 A prompt's head is cut into blocks of `block_size` bytes, and each block's hash is seeded by the hash of the block

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What a configuration comes to: the plugins that take part in a cycle, and how they are run.
 
 A plugin's mistakes stop here. It may raise, answer nonsense or take milliseconds: the cycle goes on without it, and

@@ -4,10 +4,22 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, cast
 
 from scheduler.errors import PluginConfigError
-from scheduler.framework import Filter, PluginParams, Scorer
+from scheduler.framework import (
+    Filter,
+    FilterPlugin,
+    PluginClass,
+    PluginParams,
+    PodWatcher,
+    PreparerPlugin,
+    Recorder,
+    Reporter,
+    Scorer,
+    ScorerPlugin,
+    Sharer,
+)
 from scheduler.plugins.kv_cache import KvCache
 from scheduler.plugins.least_cost import LeastCost
 from scheduler.plugins.least_latency import LeastLatency
@@ -24,13 +36,13 @@ from scheduler.plugins.token_load import TokenLoad
 #: Other packages offer plugins under this entry-point group, by the name that configurations use.
 ENTRY_POINT_GROUP = "infer_gateway.plugins"
 
-IN_TREE: tuple[type[Any], ...] = (
+# A plugin stands under each of its kinds, so that mypy compares each of its methods with the contract.
+FILTERS: tuple[type[FilterPlugin], ...] = (LeastRequest, LoraAffinity, PrefixAffinity)
+SCORERS: tuple[type[ScorerPlugin], ...] = (
     KvCache,
     LeastCost,
     LeastLatency,
     LeastRequest,
-    LoraAffinity,
-    PrefixAffinity,
     PrefixCache,
     Queue,
     Random,
@@ -38,6 +50,14 @@ IN_TREE: tuple[type[Any], ...] = (
     SessionAffinity,
     TokenLoad,
 )
+PREPARERS: tuple[type[PreparerPlugin], ...] = (PrefixCache,)
+RECORDERS: tuple[type[Recorder], ...] = (PrefixCache,)
+WATCHERS: tuple[type[PodWatcher], ...] = (PrefixCache,)
+REPORTERS: tuple[type[Reporter], ...] = (PrefixCache,)
+SHARERS: tuple[type[Sharer], ...] = (PrefixCache,)
+
+#: All plugins that come with the scheduler, by name.
+IN_TREE: tuple[PluginClass, ...] = tuple(sorted({*FILTERS, *SCORERS}, key=lambda plugin: plugin.name))
 #: Other name -> name. `gpu-usage` is what Kthena's chart calls it.
 ALIASES = {"gpu-usage": "kv-cache"}
 
@@ -46,10 +66,10 @@ class Registry:
     """Plugins by name. A value: copies share nothing, nothing registers itself, and no name is given twice."""
 
     def __init__(self) -> None:
-        self._plugins: dict[str, type[Any] | EntryPoint] = {}
+        self._plugins: dict[str, PluginClass | EntryPoint] = {}
         self._aliases: dict[str, str] = {}
 
-    def add(self, name: str, plugin: type[Any] | EntryPoint) -> None:
+    def add(self, name: str, plugin: PluginClass | EntryPoint) -> None:
         """Gives `plugin` a name. An entry point is loaded when somebody asks for it, not before.
 
         Raises:
@@ -75,7 +95,7 @@ class Registry:
         """The name that `name` stands for: itself, unless it is an alias."""
         return self._aliases.get(name, name)
 
-    def get(self, name: str) -> type[Any]:
+    def get(self, name: str) -> PluginClass:
         """The plugin class of that name, or of that `module:attr`.
 
         Raises:
@@ -149,7 +169,7 @@ def _imported(reference: str) -> Any:
     return found
 
 
-def _checked(plugin: Any, name: str) -> type[Any]:
+def _checked(plugin: Any, name: str) -> PluginClass:
     if not isinstance(plugin, type):
         raise PluginConfigError(f"plugin {name!r} is not a class but {plugin!r}")
     if not (issubclass(plugin, Filter) or issubclass(plugin, Scorer)):
@@ -157,4 +177,4 @@ def _checked(plugin: Any, name: str) -> type[Any]:
     params = getattr(plugin, "Params", None)
     if not (isinstance(params, type) and issubclass(params, PluginParams)):
         raise PluginConfigError(f"plugin {name!r}: {plugin.__name__}.Params is not a PluginParams model")
-    return plugin
+    return cast("PluginClass", plugin)

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Verdicts on tokens, kept by digest: the same token is verified once, not once a request."""
 
 from collections import OrderedDict

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Checks the bearer token of a request. Cheap checks come before expensive ones, and no check depends on a guess.
 
 The signature is PyJWT's and cryptography's work. Form, header and claims are checked here, since PyJWT lets pass what

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Requests that are over, and of which the access log is still to say how they ended. No I/O: time is an argument."""
 
 from collections import OrderedDict

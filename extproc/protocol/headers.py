@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Header and metadata names, and the headers of a message as Envoy gave them."""
 
 from collections.abc import Collection, Iterable, Iterator

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """One ext_proc stream as a state machine that does no I/O.
 
 The rules:

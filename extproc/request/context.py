@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What the bookkeeping of all requests shares: clocks, dice, counts, keys, and the witnesses of requests' ends."""
 
 import logging

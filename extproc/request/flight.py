@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """A request that was sent to a pod, until it is known how it ended."""
 
 import logging

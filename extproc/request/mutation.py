@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """A decision, in the words of the Endpoint Picker Protocol."""
 
 from collections.abc import Sequence

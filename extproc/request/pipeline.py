@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """One request: authenticate → parse → schedule → mutation, and at its end the release of what it held.
 
 An `Exchange` lives as long as its ext_proc stream. It is handed events and gives replies; it does no I/O. The one

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """From a request to a pool and a pod: the route by the model's name, then the pool's scheduler."""
 
 from collections.abc import Mapping

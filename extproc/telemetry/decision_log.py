@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """The last decisions, kept to be asked about: keeping one is an append, and words are found when somebody asks."""
 
 from collections import deque

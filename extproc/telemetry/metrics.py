@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What is counted, in Prometheus' terms. Label values are bounded: see `MAX_MODELS`."""
 
 from collections.abc import Callable, Mapping, Sequence

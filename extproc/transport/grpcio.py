@@ -19,8 +19,8 @@ from extproc.transport.budget import MAX_COLLECTED, BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.grpc_credentials import server_credentials
 from extproc.transport.health import LIVENESS, READINESS
-from extproc.transport.http2.requests import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
 from extproc.transport.log_entries import LogEntries
+from extproc.transport.services import LOG_METHOD, LOG_SERVICE, MESSAGE_OVERHEAD, METHOD, SERVICE
 from extproc.transport.tls import Certificates, Tls
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from extproc.transport.http2.requests import SERVICE
+from extproc.transport.services import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

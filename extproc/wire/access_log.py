@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """From serialized entries of Envoy's access log to events."""
 
 from collections.abc import Iterable

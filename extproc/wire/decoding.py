@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """From serialized ext_proc messages to events: field by field, no dictionaries, no reflection."""
 
 from collections.abc import Callable, Mapping

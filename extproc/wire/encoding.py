@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """From replies to serialized ext_proc messages.
 
 An answer that says "go on" is a constant. Those that send requests to pods differ in nothing but the list of pods,

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Reads messages whose texts are bytes and whose maps are lists of entries: `proto/generate.py` has the reason."""
 
 from collections.abc import Iterable

@@ -72,7 +72,7 @@ def _scores(session: str, pods: Snapshot) -> FloatArray:
     # Uniform in (0, 1), then exponential: the least of exponentials stands well apart from the next, which uniform
     # numbers close to 1 do not, so other scorers cannot overrule a session's pod by chance.
     waits = -np.log((mixed >> np.uint64(11)) * 2.0**-53 + 2.0**-54)
-    scores: FloatArray = float(waits.min()) * MAX_SCORE / waits
+    scores: FloatArray = waits.min() / waits * MAX_SCORE  # in this order the best has 100 to the last bit
     return scores
 
 

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Prefill that was sent to a pod and has not produced a first token, in seconds.
 
 An engine computes prompts in the order in which they came, so a request waits for the prompts ahead of it. What is

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """The pool as arrays: a row per pod, an array per signal."""
 
 import numpy as np

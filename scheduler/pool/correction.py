@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What an engine's counts are now, as far as the gateway can know it without asking again.
 
 The gateway knows which of its own requests were sent and which ended since the scrape. What the scrape could not have

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Estimates from observations that come one by one and lose weight as they age.
 
 An observation made one half-life ago counts half. Nothing here reads a clock: `now` is monotonic seconds and is told;

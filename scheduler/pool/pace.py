@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """How long a pod computes a prompt token, learnt from the times to first token that were seen there.
 
 An observation is the time to first token over the tokens that had to be computed before it: the request's own, and

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """A pod store that several processes keep alike: each tells the others what it does, and does what it is told of.
 
 What is told is small and in the order in which it happened. Nobody waits for anybody: for the moment that a message

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """All that is known of the pods of a pool, and how it becomes a snapshot. Pure: `now` is told, in monotonic seconds.
 
 One thread only. Live counters change with every request and are written into the current snapshot; scraped values

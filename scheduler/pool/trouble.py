@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """A pod that fails is left alone for a while: it would have the fewest requests in flight, and be picked for it.
 
 Consecutive failures trip a pod, as in Envoy's outlier detection, which cannot help here: a pod that is named is used.

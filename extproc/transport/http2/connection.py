@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """HTTP/2, the server's side of one connection that carries gRPC calls, without I/O.
 
 For a peer that may be anybody. `receive` takes bytes and calls the receivers of the streams; what they send, and what

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """HTTP/2 frames: the numbers of RFC 9113, and how to write a frame."""
 
 from enum import IntEnum

@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What a header block asks for.
 
 Decoding the dozen header fields of a stream takes a hundred microseconds in Python. So the peer is told to use no
@@ -11,20 +12,14 @@ from typing import Final
 
 from hpack import Decoder, HPACKError
 
+from extproc.transport.services import LOG_METHOD, LOG_SERVICE, METHOD, SERVICE
+
 #: Most bytes of a header block, encoded and decoded: what Envoy takes at most itself (`max_request_headers_kb: 60`).
 MAX_HEADER_BLOCK: Final = 64 * 1024
 #: Blocks that are kept, and the largest that is. A peer has one form, two with health checks. Where every stream has an
 #: id among its headers (tracing), none comes again, and the few that are kept cost 16 KiB.
 MAX_KNOWN: Final = 16
 MAX_KNOWN_BLOCK: Final = 1024
-
-#: Room in a message beside the body: headers (Envoy takes up to 60 KiB of them), metadata, framing.
-MESSAGE_OVERHEAD: Final = 256 * 1024
-
-SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
-METHOD: Final = "Process"
-LOG_SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
-LOG_METHOD: Final = "StreamAccessLogs"
 
 
 class Route(Enum):

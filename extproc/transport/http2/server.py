@@ -19,11 +19,12 @@ from extproc.transport.contract import ErrorCounter, Exchange, at_once
 from extproc.transport.health import Health
 from extproc.transport.http2.call import Call, FailedCall
 from extproc.transport.http2.connection import Http2Connection
-from extproc.transport.http2.requests import MESSAGE_OVERHEAD, Route
+from extproc.transport.http2.requests import Route
 from extproc.transport.http2.side_calls import AccessLog, Endless, HealthCheck, HealthWatch
 from extproc.transport.http2.stream import Holdings, Receiver, Stream
 from extproc.transport.listener import Listener
 from extproc.transport.log_entries import LogEntries
+from extproc.transport.services import MESSAGE_OVERHEAD
 from extproc.transport.tls import Tls
 
 log = logging.getLogger(__name__)

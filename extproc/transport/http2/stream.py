@@ -1,3 +1,4 @@
+# Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """One gRPC call on an HTTP/2 stream: messages out of DATA frames, and replies into them.
 
 A stream that is paused holds its peer up by its window, and no other stream with it. One that cannot take more all the
