@@ -2,7 +2,7 @@
 """From a request to a pool and a pod: the route by the model's name, then the pool's scheduler."""
 
 from collections.abc import Mapping
-from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +14,9 @@ from scheduler.cycle import schedule
 from scheduler.disaggregation import Disaggregation
 from scheduler.errors import NoReadyPod, Saturated
 from scheduler.types import Decision, Request
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class Router:
@@ -36,7 +39,7 @@ class Router:
         *,
         disaggregation: Disaggregation | None = None,
         most_pods: int = MAX_PODS,
-        rng: Random,
+        rng: "Random",
     ) -> None:
         self.pools = pools
         #: A reload replaces them.
