@@ -89,7 +89,8 @@ def record(name: str, arguments: list[str]) -> int:
         return done.returncode
     how = f"; {compiled.said()}" if one.compiled else ""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    section = f"## {one.title}\n\n`python {' '.join(command)}`, {today}{how}. {about}.\n\n```\n{done.stdout.strip(chr(10))}\n```\n"
+    printed = done.stdout.strip("\n")
+    section = f"## {one.title}\n\n`python {' '.join(command)}`, {today}{how}. {about}.\n\n```\n{printed}\n```\n"
     RESULTS.write_text(replaced(RESULTS.read_text(encoding="utf-8"), name, section), encoding="utf-8")
     return 0
 
