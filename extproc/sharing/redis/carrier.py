@@ -90,6 +90,7 @@ class Carrier:
         self._acked: tuple[bytes, float] = b"0-0", 0.0
         #: Set once what was told before this process came is known.
         self._read_up = False
+        self._ready = False
         self._prepared = asyncio.Event()
         self._detail = "not connected yet"
         self._told: bool | None = None
@@ -122,12 +123,12 @@ class Carrier:
         return self._journal.dropped
 
     def not_ready(self) -> str:
-        """Why this process should not decide yet: others know more. "" where it may."""
-        waited = time.monotonic() - self._started
-        away = not self.up and not self.heard_messages and waited > SHORT_PATIENCE
-        if waited > PATIENCE or away or (self._read_up and self.up and self._group.exact):
-            return ""
-        return "what other gateways know is not known here yet"
+        """Why this process should not decide yet: others know more. "" where it may, from then on."""
+        if not self._ready:
+            waited = time.monotonic() - self._started
+            away = not self.up and not self.heard_messages and waited > SHORT_PATIENCE
+            self._ready = waited > PATIENCE or away or (self._read_up and self.up and self._group.exact)
+        return "" if self._ready else "what other gateways know is not known here yet"
 
     async def start(self) -> None:
         self._started = self._sent_at = time.monotonic()
