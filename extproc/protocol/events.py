@@ -58,11 +58,14 @@ class ResponseHeaders(msgspec.Struct, frozen=True):
     #: `ip:port` that served the request, after retries; empty where unknown.
     served: str = ""
     attributes: Mapping[str, object] = NO_ATTRIBUTES
+    #: With the first message of a stream, as in `RequestHeaders`; so for the other events of answers.
+    config: ProtocolConfig | None = None
 
 
 class ResponseBody(msgspec.Struct, frozen=True):
     body: bytes
     end_of_stream: bool = False
+    config: ProtocolConfig | None = None
 
 
 #: Counts above it are not believed: no model reads or writes as much in one request, and metrics must not be spoilt.
@@ -82,6 +85,7 @@ class ResponseTrailers(msgspec.Struct, frozen=True):
     headers: Headers
     served: str = ""
     attributes: Mapping[str, object] = NO_ATTRIBUTES
+    config: ProtocolConfig | None = None
 
 
 class LogEntry(msgspec.Struct, frozen=True):

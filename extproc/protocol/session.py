@@ -7,8 +7,9 @@ The rules:
   response half, by the calls of its owner. An event or a call that no table lists is illegal: `receive` raises
   RemoteProtocolError and the stream ends with an error status; a call raises LocalProtocolError.
 - A stream has two halves. The request half leads to one decision; the response half only watches. They are coupled in
-  one place (`MAY_RESPOND`): a response may begin once the request was routed, or while its body is still being
-  collected (Envoy answers on its own when a client sends too much or too slowly).
+  one place (`MAY_RESPOND`): a response may begin once the request was routed, while its body is still being collected
+  (Envoy answers on its own when a client sends too much or too slowly), or without a request (a filter before ext_proc
+  has answered: Envoy 1.37 and later show that answer alone).
 
 docs/session.md shows the tables and draws the machine; `make docs` writes that page from this file.
 
@@ -131,8 +132,9 @@ class Session:
         move = _REQUEST_MOVES.get((state, type(event), event.end_of_stream))
         if move is not None:
             action = move[1](self, event)
-            self.request_state = move[0]  # not before: a step that raises moves nothing
-            return action
+            self.request_state = state = move[0]  # not before: a step that raises moves nothing
+            if state is not RequestState.UNASKED:
+                return action
         if state in MAY_RESPOND:
             answer = _RESPONSE_MOVES.get((self.response_state, type(event), event.end_of_stream))
             if answer is not None:
@@ -312,10 +314,14 @@ class Session:
     # Steps of the response half
 
     def _pass_response_headers(self, event: ResponseHeaders) -> Action:
+        if event.config is not None:
+            self._config = event.config  # there was no request
         self._replies.append(_RESPONSE_HEADERS_GO_ON)
         return event
 
     def _pass_response_body(self, event: ResponseBody) -> Action:
+        if event.config is not None:
+            self._config = event.config  # neither a request nor headers
         if self._names is not None:
             body = self._names.feed(event.body)
             if event.end_of_stream:
@@ -356,6 +362,12 @@ _S, _R, _E = Session, RequestState, EventKind
 REQUEST_TABLE: Mapping[tuple[RequestState, EventKind], tuple[RequestState, Step]] = {
     (_R.START, _E.REQUEST_HEADERS): (_R.HEAD, _S._take_headers),
     (_R.START, _E.REQUEST_HEADERS_END): (_R.HEAD, _S._take_headers),
+    # The answer of a filter before ext_proc goes on as it is: the response half takes the same event.
+    (_R.START, _E.RESPONSE_HEADERS): (_R.UNASKED, _S._ignore),
+    (_R.START, _E.RESPONSE_HEADERS_END): (_R.UNASKED, _S._ignore),
+    (_R.START, _E.RESPONSE_BODY): (_R.UNASKED, _S._ignore),
+    (_R.START, _E.RESPONSE_BODY_END): (_R.UNASKED, _S._ignore),
+    (_R.START, _E.RESPONSE_TRAILERS): (_R.UNASKED, _S._ignore),
     (_R.BUFFERING, _E.REQUEST_BODY): (_R.DECIDING, _S._take_buffered),
     (_R.BUFFERING, _E.REQUEST_BODY_END): (_R.DECIDING_AT_END, _S._add_last_piece),
     (_R.BUFFERING, _E.REQUEST_TRAILERS): (_R.DECIDING_AT_END, _S._end_with_trailers),
@@ -421,7 +433,7 @@ PROCEED: Final[Mapping[tuple[BodyMode, bool], Call]] = {
     (BodyMode.GRPC, True): Call.PROCEED_UNSEEN,
 }
 #: The one coupling of the halves: states of the request half in which a response may come.
-MAY_RESPOND: Final = frozenset({_R.BUFFERING, _R.COLLECTING, _R.ROUTED, _R.DONE})
+MAY_RESPOND: Final = frozenset({_R.UNASKED, _R.BUFFERING, _R.COLLECTING, _R.ROUTED, _R.DONE})
 #: States in which the caller owes a call, so that no event may be handed in.
 CALLERS_TURN: Final = frozenset(state for state, call in CALL_TABLE if call is not Call.REJECT)
 

@@ -19,6 +19,7 @@ class RequestState(Enum):
     __hash__ = object.__hash__
 
     START = auto()
+    UNASKED = auto()  # a filter before ext_proc answered: Envoy shows the answer alone
     HEAD = auto()  # the caller has the headers and owes proceed() or reject()
     BUFFERING = auto()  # Envoy collects the body and sends it in one message
     COLLECTING = auto()  # Envoy sends the body in pieces, which are kept here

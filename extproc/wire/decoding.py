@@ -72,17 +72,21 @@ def _request_trailers(message: ProcessingRequest) -> Event:
 
 def _response_headers(message: ProcessingRequest) -> Event:
     part = message.response_headers
-    return events.ResponseHeaders(_headers(part.headers), part.end_of_stream, _served(message), _attributes(message))
+    config = _config(message) if message.HasField("protocol_config") else None
+    headers = _headers(part.headers)
+    return events.ResponseHeaders(headers, part.end_of_stream, _served(message), _attributes(message), config)
 
 
 def _response_body(message: ProcessingRequest) -> Event:
     part = message.response_body
-    return events.ResponseBody(part.body, part.end_of_stream)
+    config = _config(message) if message.HasField("protocol_config") else None
+    return events.ResponseBody(part.body, part.end_of_stream, config)
 
 
 def _response_trailers(message: ProcessingRequest) -> Event:
     headers = _headers(message.response_trailers.trailers)
-    return events.ResponseTrailers(headers, _served(message), _attributes(message))
+    config = _config(message) if message.HasField("protocol_config") else None
+    return events.ResponseTrailers(headers, _served(message), _attributes(message), config)
 
 
 _DECODERS: Mapping[str, Callable[[ProcessingRequest], Event]] = {

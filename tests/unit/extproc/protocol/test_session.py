@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -265,6 +266,42 @@ def test_envoy_may_answer_by_itself_while_the_body_is_collected() -> None:
     session, _ = started(head(BodyMode.BUFFERED))
     answer = ResponseHeaders(NO_HEADERS, end_of_stream=True)
     assert session.receive(answer) is answer
+
+
+FIRST = [
+    ResponseHeaders(NO_HEADERS),
+    ResponseHeaders(NO_HEADERS, end_of_stream=True),
+    ResponseBody(b"x"),
+    ResponseBody(b"x", end_of_stream=True),
+    ResponseTrailers(NO_HEADERS),
+]
+
+
+@pytest.mark.parametrize("mode", [None, *BodyMode])
+@pytest.mark.parametrize("first", FIRST)
+def test_an_answer_without_a_request_goes_on_as_it_is(
+    first: ResponseHeaders | ResponseBody | ResponseTrailers, mode: BodyMode | None
+) -> None:
+    """Answers of filters before ext_proc: 401 of jwt_authn, 403 of RBAC, 429 of a rate limit, 200 of CORS."""
+    session = Session(max_body=1 << 20)
+    config = None if mode is None else ProtocolConfig(BodyMode.BUFFERED, mode)
+    first = msgspec.structs.replace(first, config=config)
+    assert session.receive(first) is first
+    replies = session.replies_to_send()
+    if not first.end_of_stream:
+        session.receive(ResponseBody(b"no token", end_of_stream=True))
+        replies += session.replies_to_send()
+    duplex = mode is BodyMode.FULL_DUPLEX_STREAMED
+    for reply in replies:
+        if isinstance(reply, ResponseBodyChunk):
+            assert duplex
+            assert reply.body in (b"x", b"no token")
+        else:
+            assert reply in (ResponseHeadersReply(), ResponseTrailersReply(), ResponseBodyReply())
+            assert not (duplex and isinstance(reply, ResponseBodyReply))
+    # There is no request any more: to ask for one would pass a request by, undecided.
+    with pytest.raises(RemoteProtocolError):
+        session.receive(head())
 
 
 def test_our_own_mistakes_are_told_apart() -> None:

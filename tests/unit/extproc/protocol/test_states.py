@@ -69,6 +69,8 @@ WATCHED = (ResponseHeadersReply(), ResponseBodyReply(), ResponseTrailersReply())
 #: Ways into each state, by the public interface alone. A state with two histories has two ways.
 WAYS: dict[str, tuple[str, list[str]]] = {
     "start": ("START", []),
+    "unasked": ("UNASKED", ["response headers"]),
+    "unasked, ended": ("UNASKED", ["response headers", "response body end"]),
     "head, buffered": ("HEAD", ["headers, buffered"]),
     "head, pieces": ("HEAD", ["headers, pieces"]),
     "head, unseen": ("HEAD", ["headers, unseen"]),
@@ -88,6 +90,8 @@ WAYS: dict[str, tuple[str, list[str]]] = {
     "rejected": ("REJECTED", ["headers, buffered", "reject"]),
     "rejected at the body": ("REJECTED", ["headers, buffered", "proceed", "body", "reject"]),
 }
+#: Ways that have an answer already.
+ANSWERED = {"unasked": "STARTED", "unasked, ended": "ENDED"}
 ANSWERS = {
     "WAITING": [],
     "STARTED": ["response headers"],
@@ -104,6 +108,7 @@ REQUEST: dict[str, dict[str, tuple[str, Any, list[object]]]] = {
         "headers alone": ("HEAD", HEAD, []),
     },
     "HEAD": {},
+    "UNASKED": {},
     "BUFFERING": {
         "too long body": ("BUFFERING", Refusal, []),
         "too long body end": ("BUFFERING", Refusal, []),
@@ -145,7 +150,7 @@ RESPONSE: dict[str, dict[str, tuple[str, list[object]]]] = {
     },
     "ENDED": {},
 }
-RESPONSE_MAY_COME = {"BUFFERING", "COLLECTING", "ROUTED", "DONE"}
+RESPONSE_MAY_COME = {"UNASKED", "BUFFERING", "COLLECTING", "ROUTED", "DONE"}
 CALLER_OWES = {"HEAD", "DECIDING", "DECIDING_AT_END"}
 PROCEED: dict[str, tuple[str, Any, list[object]]] = {
     "head, buffered": ("BUFFERING", None, [GO_ON]),
@@ -197,7 +202,7 @@ def simple(action: Any) -> Any:
 
 def check_event(module: ModuleType, way: str, answer: str, name: str) -> None:
     state, steps = WAYS[way]
-    session = brought(module, *steps, *ANSWERS[answer])
+    session = brought(module, *steps, *(ANSWERS[answer] if way not in ANSWERED else []))
     assert states(session) == (state, answer), "the way leads elsewhere"
     if name in REQUEST[state]:
         after, action, replies = REQUEST[state][name]
@@ -212,10 +217,10 @@ def check_event(module: ModuleType, way: str, answer: str, name: str) -> None:
             assert simple(do(session, name)) == action
         assert states(session) == (after, answer)
         assert session.replies_to_send() == replies
-    elif state in RESPONSE_MAY_COME and name in RESPONSE[answer]:
+    elif (state in RESPONSE_MAY_COME or state == "START") and name in RESPONSE[answer]:
         following, replies = RESPONSE[answer][name]
         assert do(session, name) is EVENTS[name]
-        assert states(session) == (state, following)
+        assert states(session) == ("UNASKED" if state == "START" else state, following)
         assert session.replies_to_send() == replies
     else:
         with pytest.raises(LocalProtocolError if state in CALLER_OWES else RemoteProtocolError):
@@ -242,7 +247,7 @@ def check_call(module: ModuleType, way: str, name: str) -> None:
     else:
         with pytest.raises(LocalProtocolError):
             do(session, name)
-        assert (states(session), session.replies_to_send()) == ((state, "WAITING"), [])
+        assert (states(session), session.replies_to_send()) == ((state, ANSWERED.get(way, "WAITING")), [])
 
 
 def check_body_shown(module: ModuleType, mode: BodyMode, *, eager: bool) -> None:
@@ -255,7 +260,8 @@ def check_body_shown(module: ModuleType, mode: BodyMode, *, eager: bool) -> None
 
 def events() -> Iterator[tuple[str, str, str]]:
     for way, (state, _) in WAYS.items():
-        for answer in ANSWERS if state in RESPONSE_MAY_COME else ["WAITING"]:
+        answers = [*ANSWERS] if state in RESPONSE_MAY_COME else ["WAITING"]
+        for answer in answers if way not in ANSWERED else [ANSWERED[way]]:
             for name in EVENTS:
                 yield way, answer, name
 
@@ -359,6 +365,7 @@ def mutants() -> Iterator[tuple[str, ast.Module]]:
 
 #: Faults that change nothing that can be seen, each with its reason.
 HARMLESS = {
+    "MAY_RESPOND with START": "REQUEST_TABLE lists every response event in this state, and leads to UNASKED",
     "MAY_RESPOND with REJECTED": "REQUEST_TABLE lists every response event in this state, and `receive` asks it first",
 }
 
