@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from extproc.config import GatewayConfig, dump
+from extproc.config import GatewayConfig, TransportConfig, dump
 from extproc.demo.process import Child, ChildFailed
 from extproc.envoy.bootstrap import render
 from extproc.process.unix_socket import UNIX
@@ -43,8 +43,8 @@ def envoy_binary() -> str:
 class Stack:
     """A gateway. Start it with `async with`; it ends its processes and removes its folder.
 
-    `config` is taken as it is but for what makes it a stack: sockets, files, and endpoints, unless `pods` is None.
-    Ports of 0 are free ones.
+    `config` is taken as it is but for what makes it a stack: sockets, files, and endpoints, unless `pods` is None. An
+    address of TCP stays the transport's. Ports of 0 are free ones.
     """
 
     def __init__(
@@ -68,11 +68,12 @@ class Stack:
         self._sidecar_env = dict(sidecar_env or {})
         self._envoy_transform = envoy_transform
         self._envoy_concurrency = envoy_concurrency
+        self._given = config
         self.config = config.model_copy(
             update={
                 "endpoints": config.endpoints if pods is None else config.endpoints.with_static(pods),
                 "listener": config.listener.model_copy(update={"host": "127.0.0.1", "port": port}),
-                "transport": config.transport.model_copy(update={"address": f"{UNIX}{self.folder}/extproc.sock"}),
+                "transport": self._transport(config.transport.address),
                 "admin": config.admin.model_copy(update={"host": "127.0.0.1", "port": admin_port}),
                 "envoy": config.envoy.model_copy(
                     update={
@@ -113,8 +114,16 @@ class Stack:
             on_output=self._on_output,
         )
         line = await self.sidecar.line(lambda text: '"message":"serving"' in text, START_TIMEOUT)
-        self.admin = json.loads(line)["admin"]
+        serving = json.loads(line)
+        self.admin = serving["admin"]
+        # With the port that was chosen, which stays when it is started again.
+        self.config = self.config.model_copy(update={"transport": self._transport(serving["extproc"])})
         await self.sidecar.line(lambda text: '"message":"ready"' in text, START_TIMEOUT)
+
+    def _transport(self, address: str) -> TransportConfig:
+        if address.startswith(UNIX):
+            address = f"{UNIX}{self.folder}/extproc.sock"
+        return self._given.transport.model_copy(update={"address": address})
 
     async def start_envoy(self) -> None:
         path = self.folder / "envoy.yaml"

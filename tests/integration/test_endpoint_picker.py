@@ -3,25 +3,21 @@
 Clause numbers are those of tests/conformance/test_endpoint_picker_protocol.py.
 """
 
-import contextlib
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 import yaml
-from support.echo import EchoPod, echo_pod
-from support.foreign_envoy import MODES, foreign
-from support.gateway import CHAT, MODEL, PATIENCE, Gateway, configuration, eventually, gateway
+from support.echo import EchoPod
+from support.foreign_envoy import CLUSTERS, MODES, echoes, foreign
+from support.gateway import CHAT, MODEL, Gateway, configuration, eventually, gateway
 from support.raw_http import http2
 from support.tokens import AUTH, Signer
 
-from extproc.config import GatewayConfig
-from extproc.demo.stack import Stack
 from extproc.envoy.bootstrap import SIDECAR_HEALTH_CHECK
 from modelsim.server import Faults
 
@@ -58,7 +54,13 @@ def listed(*entries: object) -> list[Any]:
 #: Every pod that may be picked is, sooner or later: one of three is missed by so many requests once in two million times.
 RANDOM = "scheduler: {plugins: {Score: {enabled: [{name: random}]}}}\n"
 TRIES = 40
-DOCUMENT = "transport: {mode: grpcio, maxEndpoints: 5}\nendpoints: {scrape: {interval: 50ms}}\n"
+TRANSPORTS = {
+    "http2": "{dataPlane: foreign, maxEndpoints: 5}",
+    "http2 over TLS": "{address: '127.0.0.1:0', tls: {selfSigned: true}, maxEndpoints: 5}",
+    "grpc.aio": "{mode: grpcio, maxEndpoints: 5}",
+}
+SCRAPE = "endpoints: {scrape: {interval: 50ms}}\n"
+DOCUMENT = f"transport: {TRANSPORTS['http2']}\n{SCRAPE}"
 
 
 @pytest.fixture(params=MODES)
@@ -66,10 +68,11 @@ def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest_asyncio.fixture
-async def running(mode: str, tmp_path: Path) -> AsyncIterator[Gateway]:
-    transform = partial(foreign, mode=mode, filters=SUBSETS)
-    async with gateway(configuration(DOCUMENT, tmp_path), envoy_transform=transform) as one:
+@pytest_asyncio.fixture(params=TRANSPORTS)
+async def running(request: pytest.FixtureRequest, mode: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    transform = partial(foreign, mode=mode, filters=SUBSETS, tls="TLS" in request.param)
+    document = f"transport: {TRANSPORTS[request.param]}\n{SCRAPE}"
+    async with gateway(configuration(document, tmp_path), envoy_transform=transform) as one:
         yield one
 
 
@@ -101,18 +104,42 @@ async def test_p2_to_p4_subset(at_random: Gateway) -> None:
     await eventually(running.idle)
 
 
-@contextlib.asynccontextmanager
-async def echoes(
-    config: GatewayConfig, count: int, transform: Callable[[list[EchoPod], str], str]
-) -> AsyncIterator[tuple[list[EchoPod], Stack, aiohttp.ClientSession]]:
-    """A foreign gateway in front of pods that remember what reached them."""
-    async with contextlib.AsyncExitStack() as opened:
-        pods = [await opened.enter_async_context(echo_pod()) for _ in range(count)]
-        made = Stack(config, [pod.address for pod in pods], envoy_transform=partial(transform, pods))
-        stack = await opened.enter_async_context(made)
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        client = aiohttp.ClientSession(f"http://{stack.address}", timeout=timeout)
-        yield pods, stack, await opened.enter_async_context(client)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain text", "TLS"])
+@pytest.mark.parametrize("cluster", CLUSTERS)
+async def test_each_way_in_which_gateways_take_the_pick(mode: str, cluster: str, tls: bool, tmp_path: Path) -> None:
+    """One address unless more are asked for: some of these fail a request that comes with a list."""
+    transport = f"address: '127.0.0.1:0'{', tls: {selfSigned: true}' * tls}"
+    document = f"transport: {{{transport}}}\n{SCRAPE}{RANDOM}"
+
+    def transform(_: list[EchoPod], bootstrap: str) -> str:
+        return foreign(bootstrap, mode, cluster=cluster, tls=tls)
+
+    async with echoes(configuration(document, tmp_path), 3, transform) as (pods, stack, client):
+        for n in range(TRIES):
+            body = {"model": "m", "prompt": "p" * n}
+            headers = {"x-gateway-destination-endpoint": "127.0.0.1:1"}
+            async with client.post("/v1/completions", json=body, headers=headers) as response:
+                assert response.status == 200
+        async with client.get("/v1/models") as response:
+            assert response.status == 200
+        assert all(pod.requests for pod in pods)
+        assert sum(pod.requests for pod in pods) == TRIES + 1
+        rows = (await stack.debug("/debug/endpoints"))["endpoints"]
+        assert {row["address"]: row["served"] for row in rows} == {pod.address: pod.requests for pod in pods}
+
+
+@pytest.mark.parametrize("cluster", [name for name in CLUSTERS if name.startswith("override_host")])
+async def test_a_list_where_lists_are_taken(mode: str, cluster: str, tmp_path: Path) -> None:
+    def transform(_: list[EchoPod], bootstrap: str) -> str:
+        return foreign(bootstrap, mode, cluster=cluster)
+
+    async with echoes(configuration(DOCUMENT, tmp_path), 3, transform) as (pods, _, client):
+        async with client.post("/v1/completions", json={"model": "m", "prompt": "p"}) as response:
+            assert response.status == 200
+        (served,) = [pod for pod in pods if pod.requests]
+        assert sorted(served.headers["x-gateway-destination-endpoint"].split(",")) == sorted(
+            pod.address for pod in pods
+        )
 
 
 async def test_p2_subset_as_a_list(mode: str, tmp_path: Path) -> None:
