@@ -90,7 +90,7 @@ def foreign(
     ]
     if not guard:
         manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("rbac")]
-    del manager["access_log"]
+    del manager["access_log"], manager["local_reply_config"]
     if not strip:
         del manager["early_header_mutation_extensions"]
     processor = manager["http_filters"][0]["typed_config"]

@@ -53,13 +53,25 @@ async def http1(address: str, data: bytes, *, answers: int = 1) -> RawAnswer:
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
                 if statuses[-1] >= 200:
                     answers -= 1
-                    length = 0 if data.startswith(b"HEAD") else int(headers.get("content-length", 0))
-                    body = await reader.readexactly(length)
+                    if headers.get("transfer-encoding") == "chunked":
+                        body = await _chunks(reader)
+                    else:
+                        length = 0 if data.startswith(b"HEAD") else int(headers.get("content-length", 0))
+                        body = await reader.readexactly(length)
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:
         writer.close()
     return RawAnswer(tuple(statuses), headers, body)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while size := int(await reader.readline(), 16):
+        parts.append(await reader.readexactly(size))
+        await reader.readline()
+    await reader.readline()
+    return b"".join(parts)
 
 
 async def http2(address: str, headers: Fields, body: bytes | None = None, trailers: Fields | None = None) -> RawAnswer:
