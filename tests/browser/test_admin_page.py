@@ -64,9 +64,6 @@ async def test_two_hundred_pods(page: Page) -> None:
         await page.open(f"http://{address}/", width=1280)
         assert await page.until("document.querySelectorAll('#pods tr').length === 201")
         assert not await page.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-        took = await page.run("(() => { const from = performance.now(); show(looks.at(-1).summary, from); "
-                              "return performance.now() - from })()")  # fmt: skip
-        assert took < 1000
         assert page.complaints == []
 
 

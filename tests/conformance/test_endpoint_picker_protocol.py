@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from support.picker import BODY, HEADERS, MODES, PATIENCE, SERVERS, Picker, Said, picker, transport
+from support.eventually import PATIENCE
+from support.picker import BODY, HEADERS, MODES, SERVERS, Picker, Said, picker, transport
 
 from extproc.protocol.events import BodyMode
 from extproc.protocol.session import MAX_CHUNK

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.bare import BARE
+from support.eventually import PATIENCE
 
 from extproc import __version__
 from extproc.process.build_info import compiled
@@ -16,7 +17,6 @@ from extproc.process.build_info import compiled
 pytestmark = pytest.mark.integration
 
 DATA = Path(__file__).parent.parent / "data" / "config"
-PATIENCE = 60.0
 
 
 async def run(*arguments: str) -> tuple[int, str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.gateway import PATIENCE, Answer, Gateway, configuration, eventually, gateway
+from support.eventually import PATIENCE, eventually
+from support.gateway import Answer, Gateway, configuration, gateway
 from support.tokens import AUTH, Signer
 
 from modelsim.server import Faults

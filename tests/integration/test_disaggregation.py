@@ -5,8 +5,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.echo import echo_pod
+from support.eventually import PATIENCE
 from support.foreign_envoy import full_duplex
-from support.gateway import PATIENCE, configuration
+from support.gateway import configuration
 
 from extproc.demo.stack import Stack
 

@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 import yaml
 from support.echo import EchoPod
+from support.eventually import eventually
 from support.foreign_envoy import CLUSTERS, MODES, echoes, foreign
-from support.gateway import CHAT, MODEL, Gateway, configuration, eventually, gateway
+from support.gateway import CHAT, MODEL, Gateway, configuration, gateway
 from support.raw_http import http2
 from support.tokens import AUTH, Signer
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 from support.echo import EchoPod, echo_pod
+from support.eventually import PATIENCE, eventually
 from support.faulty_sidecar import BEHAVIOURS, Behaviour, faulty_sidecar
-from support.gateway import CHAT, PATIENCE, configuration, eventually, gateway
+from support.gateway import CHAT, configuration, gateway
 from support.raw_http import Fields, RawAnswer, http1, http2, request
 from support.tokens import AUTH, Signer
 

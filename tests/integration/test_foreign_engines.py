@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
-from support.gateway import CHAT, PATIENCE, configuration, eventually
+from support.eventually import PATIENCE, eventually
+from support.gateway import CHAT, configuration
 
 from extproc.demo.stack import Stack
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from support.eventually import eventually
 from support.foreign_envoy import full_duplex
-from support.gateway import CHAT, MODEL, Gateway, configuration, eventually, gateway
+from support.gateway import CHAT, MODEL, Gateway, configuration, gateway
 from support.raw_http import http1
 from support.raw_http import request as raw
 

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 from support.echo import EchoPod, echo_pod
-from support.gateway import CHAT, PATIENCE, configuration
+from support.eventually import PATIENCE
+from support.gateway import CHAT, configuration
 from support.hostile_tokens import hostile
 from support.jwks_server import JwksServer, says
 from support.raw_http import RawAnswer, http1, http2, request

@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.bare import BARE
-from support.gateway import CHAT, MODEL, PATIENCE, configuration, eventually, gateway
+from support.eventually import PATIENCE, eventually
+from support.gateway import CHAT, MODEL, configuration, gateway
 from support.tokens import AUTH, Signer
 
 from extproc.demo.process import Child

@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.gateway import configuration, eventually, gateway
+from support.eventually import eventually
+from support.gateway import configuration, gateway
 
 pytestmark = pytest.mark.integration
 

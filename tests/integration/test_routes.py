@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from support import foreign_envoy
 from support.echo import EchoPod, echo_pod
-from support.gateway import CHAT, MODEL, PATIENCE, Answer, Gateway, configuration, eventually
+from support.eventually import PATIENCE, eventually
+from support.gateway import CHAT, MODEL, Answer, Gateway, configuration
 from support.tokens import AUTH, Signer
 
 from extproc.config import dump

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from support.echo import echo_pod
-from support.gateway import CHAT, MODEL, Gateway, configuration, eventually, gateway
+from support.eventually import eventually
+from support.gateway import CHAT, MODEL, Gateway, configuration, gateway
 
 from extproc.demo.stack import Stack
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from support.bare import BARE
-from support.gateway import MODEL, configuration, eventually, gateway
+from support.eventually import eventually
+from support.gateway import MODEL, configuration, gateway
 
 from modelsim.server import Faults
 

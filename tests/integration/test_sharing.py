@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from redis.asyncio import Redis
-from support.gateway import MODEL, PATIENCE, Gateway, configuration, eventually
+from support.eventually import PATIENCE, eventually
+from support.gateway import MODEL, Gateway, configuration
 from support.proxy import Proxy
 
 from extproc.demo.redis_server import RedisServer

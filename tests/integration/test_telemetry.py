@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from support.gateway import MODEL, PATIENCE, configuration, eventually, gateway
+from support.eventually import PATIENCE, eventually
+from support.gateway import MODEL, configuration, gateway
 
 pytestmark = pytest.mark.integration
 

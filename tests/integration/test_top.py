@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from support.bare import BARE
 from support.busy import HOSTILE
-from support.gateway import MODEL, PATIENCE, configuration, gateway
+from support.eventually import PATIENCE
+from support.gateway import MODEL, configuration, gateway
 
 pytestmark = pytest.mark.integration
 

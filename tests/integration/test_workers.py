@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.gateway import Gateway, configuration, eventually, gateway
+from support.eventually import eventually
+from support.gateway import Gateway, configuration, gateway
 from support.tokens import AUTH, Signer
 
 from extproc.workers.place import places
@@ -142,9 +143,11 @@ async def test_the_death_of_a_worker_costs_no_request(tmp_path: Path) -> None:
 
 async def test_a_worker_that_dies_leaves_nothing_in_flight(tmp_path: Path) -> None:
     async with several("workers: 2", tmp_path) as running:
+        for replica in running.fleet.replicas:
+            replica.faults = Faults(token_delay=0.02)  # an answer lasts 12 s, however busy the machine is
         started = [asyncio.Event() for _ in range(8)]
         answers = [
-            asyncio.create_task(running.stream(f"long {number}", event, max_tokens=400, headers={}))
+            asyncio.create_task(running.stream(f"long {number}", event, max_tokens=600, headers={}))
             for number, event in enumerate(started)
         ]
         for event in started:

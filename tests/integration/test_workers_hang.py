@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.gateway import Gateway, configuration, eventually, gateway
+from support.eventually import eventually
+from support.gateway import Gateway, configuration, gateway
 
 pytestmark = pytest.mark.integration
 

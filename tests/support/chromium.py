@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+from support.eventually import PATIENCE, eventually
 
-#: Seconds for the browser to start, and for anything that is waited for in a page.
-PATIENCE = 60.0
 #: Environment variable with the path of the browser.
 VARIABLE = "CHROMIUM"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -132,10 +131,7 @@ class Page:
 
     async def until(self, script: str) -> Any:
         """The value of an expression, once it is true."""
-        async with asyncio.timeout(PATIENCE):
-            while not (value := await self.run(script)):
-                await asyncio.sleep(0.05)
-        return value
+        return await eventually(lambda: self.run(script))
 
     async def picture(self) -> bytes:
         """The whole page as PNG, however long it is."""

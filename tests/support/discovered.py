@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from support.eventually import PATIENCE
+
 from extproc.discovery.base import Discovery
 from scheduler.types import Pod
 
@@ -39,7 +41,7 @@ class Published:
         await self.until_it(lambda: self.addresses == list(addresses))
 
     async def until_it(self, condition: Callable[[], bool]) -> None:
-        async with self._changed, asyncio.timeout(10):
+        async with self._changed, asyncio.timeout(PATIENCE):
             await self._changed.wait_for(condition)
 
 

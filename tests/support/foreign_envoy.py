@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import yaml
 from support.echo import EchoPod, echo_pod
-from support.gateway import PATIENCE
+from support.eventually import PATIENCE
 
 from extproc.config import GatewayConfig
 from extproc.demo.stack import Stack

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
+from support.eventually import PATIENCE
 
 from extproc.config import GatewayConfig, load
 from extproc.demo.stack import Stack
@@ -13,8 +14,6 @@ from modelsim.server import EngineConfig, Fleet, Profile, ReplicaConfig, serve
 
 MODEL = "test-8b"
 CHAT = "/v1/chat/completions"
-#: Seconds after which something that should have happened is taken to be broken. Generous: machines are shared.
-PATIENCE = 30.0
 
 
 def configuration(document: str = "{}", folder: Any = None) -> GatewayConfig:
@@ -113,10 +112,3 @@ class Gateway:
     async def idle(self) -> bool:
         """Whether no request is counted as in flight: its end is told a moment after its client has its answer."""
         return await self.in_flight() == 0
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
-    """Waits for a condition that another process brings about."""
-    async with asyncio.timeout(within):
-        while not await condition():
-            await asyncio.sleep(0.01)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
+from support.eventually import PATIENCE
 
 Object = dict[str, Any]
 #: Namespace and collection, as in ("default", "pods").
@@ -160,7 +161,7 @@ class KubeApi:
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Until it holds; looked at whenever somebody has asked something."""
-        async with self._changed, asyncio.timeout(10):
+        async with self._changed, asyncio.timeout(PATIENCE):
             await self._changed.wait_for(condition)
 
     async def wait_for_watches(self, count: int = 1) -> None:

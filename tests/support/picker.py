@@ -14,6 +14,7 @@ import grpc
 from aiohttp import web
 from grpc_health.v1 import health_pb2
 from support.envoy_messages import ProcessingRequest, ProcessingResponse
+from support.eventually import PATIENCE, eventually
 
 from extproc._pb import HeaderAppendAction
 from extproc.config import loads
@@ -22,7 +23,6 @@ from extproc.protocol.events import BodyMode
 from extproc.protocol.headers import DESTINATION, DESTINATION_NAMESPACE, SERVED, SUBSET, SUBSET_NAMESPACE
 
 #: Much longer than anything takes: a test that hangs shall fail.
-PATIENCE = 20
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hello!"}]}'
 HEADERS = (
@@ -255,12 +255,12 @@ class Picker:
 
     async def until(self, **wanted: float) -> None:
         """Waits for values that all pods' rows have together (their sum): scrapes and ends of streams take a moment."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                rows = (await self.rows()).values()
-                if {name: sum(row[name] or 0 for row in rows) for name in wanted} == wanted:
-                    return
-                await asyncio.sleep(0.01)
+
+        async def reached() -> bool:
+            rows = (await self.rows()).values()
+            return {name: sum(row[name] or 0 for row in rows) for name in wanted} == wanted
+
+        await eventually(reached)
 
 
 def _status(answer: bytes) -> str:

@@ -8,9 +8,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
-
-#: Seconds after which an answer is taken to be missing. Generous: machines are shared.
-PATIENCE = 30.0
+from support.eventually import PATIENCE
 
 Fields = Sequence[tuple[str, str]]
 

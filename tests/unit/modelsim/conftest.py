@@ -3,9 +3,7 @@ from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
-
-#: Seconds. Only ever waited for in full by a test that fails.
-PATIENCE = 20.0
+from support.eventually import PATIENCE
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
+from support.eventually import PATIENCE
 
 from modelsim.faults import Faults
 from modelsim.filler import text
@@ -424,7 +425,7 @@ async def test_scripted_answers_count_as_running(client: ClientSession, url: str
     fleet.replicas[0].faults = Faults(first_token_delay=3600)
     task = asyncio.create_task(post(client, f"{url}/v1/completions", {"prompt": "x"}))
     await until(lambda: fleet.replicas[0].requests_received == 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (await scrape(client, url))["vllm:num_requests_running"] == 0:
             pass
         task.cancel()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.dns_server import DnsServer, dns_server, resolv_conf
+from support.eventually import PATIENCE
 from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from extproc.discovery.base import Discovery
@@ -154,7 +155,7 @@ async def test_is_not_in_sync_before_it_had_an_answer(unreachable: Discovery) ->
     published: list[Sequence[Pod]] = []
     task = asyncio.create_task(unreachable.run(lambda pods: published.append(pods)))
     before = TURNS.count
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while TURNS.count < before + 5:
             await asyncio.sleep(0)
     assert not unreachable.first_sync.is_set()

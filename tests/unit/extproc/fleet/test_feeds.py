@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.eventually import PATIENCE, eventually
 
 from extproc.config import EndpointsConfig
 from extproc.envoy.endpoints_file import EndpointsFile
@@ -95,12 +96,6 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def test_nothing_is_written_before_all_pools_are_known(tmp_path: Path) -> None:
     async with feeding(tmp_path) as world:
         world.sources["a"].says(ONE)
@@ -109,22 +104,22 @@ async def test_nothing_is_written_before_all_pools_are_known(tmp_path: Path) -> 
         assert world.feeds.not_ready() == "endpoints are not known yet"
         assert list(world.pools["a"].store.snapshot(0.0).pods) == [ONE]
         world.sources["b"].says(TWO)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         assert sorted(world.endpoints()) == [ONE.address, TWO.address]
         assert list(world.pools["b"].store.snapshot(0.0).pods) == [TWO]
         world.sources["b"].says(TWO, THREE)
-        await until(lambda: len(world.endpoints()) == 3)
+        await eventually(lambda: len(world.endpoints()) == 3)
 
 
 async def test_what_changes_at_once_is_written_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with feeding(tmp_path, "a") as world:
         world.sources["a"].says(ONE)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         for pods in ((ONE, TWO), (TWO,), (ONE, TWO, THREE)):
             world.sources["a"].says(*pods)
-        await until(lambda: len(world.endpoints()) == 3)
+        await eventually(lambda: len(world.endpoints()) == 3)
         written = [record for record in caplog.records if record.message == "endpoints written"]
         assert len(written) <= 3  # the empty one of the start, the first, and the last
 
@@ -132,14 +127,14 @@ async def test_what_changes_at_once_is_written_once(tmp_path: Path, caplog: pyte
 async def test_who_does_not_lead_writes_and_scrapes_nothing(tmp_path: Path) -> None:
     async with feeding(tmp_path, "a", leads=False) as world:
         world.sources["a"].says(ONE)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         assert world.endpoints() == {}
         assert world.feeds.not_ready() == ""
         world.feeds.lead()
         # It is to decide in the place of one that died: no time to get ready first.
         assert world.feeds.not_ready() == ""
-        await until(lambda: list(world.endpoints()) == [ONE.address])
+        await eventually(lambda: list(world.endpoints()) == [ONE.address])
 
 
 async def test_who_leads_before_it_was_ready_waits_for_the_first_scrapes(tmp_path: Path) -> None:
@@ -147,15 +142,15 @@ async def test_who_leads_before_it_was_ready_waits_for_the_first_scrapes(tmp_pat
         assert world.feeds.not_ready() == "endpoints are not known yet"
         world.feeds.lead()
         world.sources["a"].says(ONE)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         assert world.feeds.not_ready() == "not every pod was asked for its metrics yet"
-        await until(lambda: not world.feeds.not_ready())
+        await eventually(lambda: not world.feeds.not_ready())
 
 
 async def test_who_leads_where_there_is_no_pod_is_ready(tmp_path: Path) -> None:
     async with feeding(tmp_path, "a", leads=False) as world:
         world.sources["a"].says()
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         world.feeds.lead()
         assert world.feeds.not_ready() == ""
 
@@ -165,7 +160,7 @@ async def test_a_pool_that_is_away_is_not_waited_for_for_ever(tmp_path: Path) ->
         await settled()
         assert not world.feeds.known.is_set()  # there is no pod yet
         world.sources["b"].says(TWO)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         assert sorted(world.endpoints()) == [TWO.address]
 
@@ -174,7 +169,7 @@ async def test_a_pod_in_two_pools_is_listed_once_with_both(tmp_path: Path) -> No
     async with feeding(tmp_path) as world:
         world.sources["a"].says(ONE, TWO)
         world.sources["b"].says(TWO)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         pools = {address: one["metadata"]["filter_metadata"]["envoy.lb"] for address, one in world.endpoints().items()}
         assert pools == {ONE.address: {"x-gateway-pool": ["a"]}, TWO.address: {"x-gateway-pool": ["a", "b"]}}
@@ -188,7 +183,7 @@ async def test_a_pod_in_two_pools_is_listed_once_with_both(tmp_path: Path) -> No
 async def test_one_pool_is_told_as_if_there_were_none(tmp_path: Path) -> None:
     async with feeding(tmp_path, "a") as world:
         world.sources["a"].says(ONE)
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         assert set(world.endpoints()[ONE.address]) == {"endpoint"}
 
@@ -197,11 +192,9 @@ async def test_readiness_waits_for_the_first_scrapes(tmp_path: Path) -> None:
     async with feeding(tmp_path) as world:
         world.sources["a"].says(ONE)
         world.sources["b"].says()
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         assert world.feeds.not_ready() == "not every pod was asked for its metrics yet"
-        async with asyncio.timeout(5):
-            while world.feeds.not_ready():
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not world.feeds.not_ready())
 
 
 async def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -210,7 +203,7 @@ async def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptu
         (tmp_path / "endpoints.yaml").mkdir()
         world.sources["a"].says(ONE)
         world.sources["b"].says()
-        await asyncio.wait_for(world.feeds.known.wait(), 5)
+        await asyncio.wait_for(world.feeds.known.wait(), PATIENCE)
         await settled()
         assert "endpoints file not written" in caplog.text
         assert len(world.pools["a"].store.snapshot(0.0).pods) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trustme
 from support.discovered import running
+from support.eventually import PATIENCE
 from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from extproc.config import EndpointsConfig
@@ -42,7 +43,7 @@ def kubeconfig(api: KubeApi, tmp_path: Path) -> str:
 async def pods(**endpoints: Any) -> list[Pod]:
     source = build(EndpointsConfig.model_validate(endpoints), {})
     async with running(source) as published:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await source.first_sync.wait()
         return published.now
 

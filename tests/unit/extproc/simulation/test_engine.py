@@ -70,7 +70,7 @@ class Pair:
         assert mine.adapters[1] == list(theirs.waiting_adapters)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), tight=st.booleans(), adapters=st.booleans())
 def test_both_engines_do_the_same_at_every_moment(seed: int, tight: bool, adapters: bool) -> None:
     rng = Random(seed)

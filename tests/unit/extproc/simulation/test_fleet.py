@@ -40,7 +40,7 @@ class World:
             self.metrics.observe(event)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_a_scrape_says_what_the_page_says(seed: int) -> None:
     rng = Random(seed)

@@ -50,7 +50,7 @@ def test_each_policy_serves_everything_without_a_fault(policy: str) -> None:
     assert all(record.arrived_at <= record.first_at <= record.ended_at for record in result.records)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), policy=st.sampled_from(sorted(POLICIES)), gateways=st.integers(1, 3))
 def test_equal_seeds_give_equal_results(seed: int, policy: str, gateways: int) -> None:
     first, second = (simulate(policy, seed=seed, fleet=plan(gateways=gateways)) for _ in range(2))
@@ -78,7 +78,7 @@ def test_another_process_with_other_hashes_gives_the_same() -> None:
     assert json.loads(answers.pop()) == [list(row) for row in rows(simulate("page", seed=7))]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     policy=st.sampled_from(sorted(POLICIES)),

@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from grpc_health.v1 import health_pb2
+from support.eventually import PATIENCE
 
 from extproc.transport.grpcio import GrpcServer
 from extproc.transport.http2.server import Http2Server
 from extproc.transport.tls import Tls
-
-PATIENCE = 20
 
 
 class Metrics:

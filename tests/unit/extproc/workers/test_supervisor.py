@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
 
 import pytest
+from support.eventually import PATIENCE, eventually
 
 from extproc.workers import supervisor
 from extproc.workers.place import Place
 from extproc.workers.supervisor import WorkerError, _Process
 
-PATIENCE = 20.0
 #: `line` is the socket to the supervisor.
 PRELUDE = "import os, signal, socket, sys; line = socket.socket(fileno=0); line.recv(100);"
 
@@ -20,12 +19,6 @@ def process(program: str, *command: str) -> _Process:
     made = _Process(Place("0", "unix:///nowhere"), [], 1, 2, lambda: None)
     made._command = [*command] or [sys.executable, "-c", PRELUDE + program]
     return made
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +33,11 @@ async def test_one_that_hangs_is_killed_and_started_again(
     monkeypatch.setattr(supervisor, "BEAT_INTERVAL", 0.01)
     one = process(r"""line.send(b'{"not_ready":""}\n\n'); os.kill(os.getpid(), signal.SIGSTOP)""")
     keeping = asyncio.create_task(one.keep())
-    await until(lambda: not one.not_ready)
-    await until(lambda: one.restarts > 0)
+    await eventually(lambda: not one.not_ready)
+    await eventually(lambda: one.restarts > 0)
     assert "process hangs" in caplog.text
     # Also one that is to end.
-    await until(lambda: not one.not_ready)
+    await eventually(lambda: not one.not_ready)
     await one.stop()
     await asyncio.wait_for(keeping, PATIENCE)
 
@@ -61,7 +54,7 @@ async def test_one_that_lives_is_left_alone(monkeypatch: pytest.MonkeyPatch, cap
 async def test_one_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     one = process("", "/there/is/none")
     keeping = asyncio.create_task(one.keep())
-    await until(lambda: one.restarts > 1)
+    await eventually(lambda: one.restarts > 1)
     await one.stop()
     await asyncio.wait_for(keeping, PATIENCE)
     assert "process not started" in caplog.text
@@ -70,6 +63,6 @@ async def test_one_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptu
 async def test_one_that_could_start_once_is_tried_again_whatever_it_says() -> None:
     one = process(r"""line.send(b'{"not_ready":""}\n'); sys.exit(2)""")
     keeping = asyncio.create_task(one.keep())
-    await until(lambda: one.restarts > 1)
+    await eventually(lambda: one.restarts > 1)
     await one.stop()
     await asyncio.wait_for(keeping, PATIENCE)

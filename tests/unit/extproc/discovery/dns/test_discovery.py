@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from dns.rcode import REFUSED, SERVFAIL
 from support.dns_server import dns_server, resolv_conf
+from support.eventually import PATIENCE
 
 from extproc.discovery.dns.answer import Answer, Target
 from extproc.discovery.dns.discovery import FIRST_INTERVAL, MIN_TTL, RETRY_INTERVAL, DnsDiscovery
@@ -45,7 +46,7 @@ class Turns:
 
     async def rest(self) -> None:
         """Until the name was asked for."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self._asleep.wait()
 
     async def again(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.discovered import Naps, running
+from support.eventually import PATIENCE
 from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from extproc.discovery.kubernetes.credentials import Cluster, Credentials
@@ -183,7 +184,7 @@ async def test_a_selector_that_selects_everything_is_not_followed(
         await published.until("10.0.0.1:8000")
         await api.wait_for_watches(2)
         api.put("inferencepools", inference_pool("p", {}, 8000))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not caplog.records:
                 await asyncio.sleep(0)
         broken = inference_pool("p", APP, 8000)
@@ -218,7 +219,7 @@ async def test_it_is_not_in_sync_while_the_api_server_is_away(api: KubeApi) -> N
     )
     alone = UnionDiscovery([source], sleep=Naps())
     async with running(alone) as published:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(naps.slept) < 5:
                 await asyncio.sleep(0)
         # No pod is known: nothing to be ready with.
@@ -234,7 +235,7 @@ async def test_the_pods_of_others_do_not_wait_for_ever(api: KubeApi) -> None:
         [StaticDiscovery([Pod("10.0.0.5:80")]), discovery(api, LabelledPods(APP, (8000,)))], sleep=Naps()
     )
     async with running(union) as published:
-        await asyncio.wait_for(union.first_sync.wait(), 10)
+        await asyncio.wait_for(union.first_sync.wait(), PATIENCE)
         assert published.addresses == ["10.0.0.5:80"]
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support.discovered import Naps
+from support.eventually import PATIENCE
 from support.kube_api import KubeApi, pod
 
 from extproc.discovery.kubernetes import reflector as reflector_module
@@ -57,7 +58,7 @@ class Mirror:
         return {one.metadata.name: one.status.pod_ip for one in self.reflector.store.objects}
 
     async def until(self, **pods: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while self.known != pods:
                 self._condition.clear()
                 await self._condition.wait()
@@ -233,7 +234,7 @@ async def test_after_it_was_away_410_does_not_wait(api: KubeApi) -> None:
         one.clock.step = 0.0
         await api.wait_for_watches()
         await api.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(one.naps.slept) < 10:
                 await asyncio.sleep(0)
         api.delete("pods", "a")
@@ -262,7 +263,7 @@ async def test_killed_and_started_again_on_its_port(api: KubeApi, caplog: pytest
         await one.until(a="10.0.0.1", b="10.0.0.2")
         await api.wait_for_watches()
         await api.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(one.naps.slept) < 20:
                 await asyncio.sleep(0)
         # However long it is away, what was known stays known.
@@ -283,7 +284,7 @@ async def test_killed_and_started_again_on_its_port(api: KubeApi, caplog: pytest
 async def test_away_at_the_start(api: KubeApi, caplog: pytest.LogCaptureFixture) -> None:
     await api.kill()
     async with mirror(api) as one:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(one.naps.slept) < 3:
                 await asyncio.sleep(0)
         assert one.changes == 0

@@ -4,11 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from support.eventually import PATIENCE
 
 from extproc.sharing.sockets import lead as module
 from extproc.sharing.sockets.lead import Lead
-
-PATIENCE = 20.0
 
 
 async def test_one_leads(tmp_path: Path) -> None:

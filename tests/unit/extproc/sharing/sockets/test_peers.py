@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import repeat
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from support.eventually import PATIENCE, eventually
 
 from extproc.sharing.replica import Replica
 from extproc.sharing.sockets import peers as module
@@ -19,7 +20,6 @@ from scheduler.pool.shared import Event, SharedStore
 from scheduler.types import Pod
 
 PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
-PATIENCE = 20.0
 
 
 class Process:
@@ -61,12 +61,6 @@ async def accepted(listener: socket.socket) -> socket.socket:
     return connection
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 @pytest_asyncio.fixture
 async def three(tmp_path: Path) -> AsyncIterator[list[Process]]:
     found = [Process(tmp_path, name, "abc".replace(name, "")) for name in "abc"]
@@ -80,11 +74,11 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Process]]:
 async def test_all_know_of_all(three: list[Process]) -> None:
     tickets = [one.store.acquire(pod, 5, 0.0) for one, pod in zip(three, PODS, strict=True)]
     for one in three:
-        await until(lambda one=one: one.in_flight() == [1, 1, 1])  # type: ignore[misc]
+        await eventually(lambda one=one: one.in_flight() == [1, 1, 1])  # type: ignore[misc]
     for ticket in tickets:
         ticket.release(1.0)
     for one in three:
-        await until(lambda one=one: one.in_flight() == [0, 0, 0])  # type: ignore[misc]
+        await eventually(lambda one=one: one.in_flight() == [0, 0, 0])  # type: ignore[misc]
 
 
 async def test_one_that_ends_leaves_nothing_and_is_told_all_when_it_is_back(
@@ -93,15 +87,15 @@ async def test_one_that_ends_leaves_nothing_and_is_told_all_when_it_is_back(
     a, b, c = three
     kept = a.store.acquire(PODS[0], 5, 0.0)
     b.store.acquire(PODS[1], 5, 0.0)
-    await until(lambda: c.in_flight() == a.in_flight() == [1, 1, 0])
+    await eventually(lambda: c.in_flight() == a.in_flight() == [1, 1, 0])
     await b.peers.stop()
-    await until(lambda: c.in_flight() == a.in_flight() == [1, 0, 0])
+    await eventually(lambda: c.in_flight() == a.in_flight() == [1, 0, 0])
     again = Process(tmp_path, "b", "ac")
     await again.peers.start()
     try:
-        await until(lambda: again.in_flight() == [1, 0, 0])
+        await eventually(lambda: again.in_flight() == [1, 0, 0])
         kept.release(1.0)
-        await until(lambda: again.in_flight() == [0, 0, 0])
+        await eventually(lambda: again.in_flight() == [0, 0, 0])
     finally:
         await again.peers.stop()
 
@@ -120,16 +114,16 @@ async def test_what_is_no_event_ends_the_connection(
         "events of another process"
     ] * 2
     three[1].store.acquire(PODS[1], 5, 0.0)
-    await until(lambda: a.in_flight() == [0, 1, 0])
+    await eventually(lambda: a.in_flight() == [0, 1, 0])
 
 
 async def test_a_pool_that_only_one_has_does_not_matter(three: list[Process], caplog: pytest.LogCaptureFixture) -> None:
     """A process that is started again reads the configuration again."""
     a, b, _ = three
-    await until(lambda: not a.peers.not_ready())
+    await eventually(lambda: not a.peers.not_ready())
     a.peers.teller("another pool")(("+", 1, PODS[0].address, 5))
     a.store.acquire(PODS[0], 5, 0.0)
-    await until(lambda: b.in_flight() == [1, 0, 0])
+    await eventually(lambda: b.in_flight() == [1, 0, 0])
     assert not caplog.records
 
 
@@ -147,7 +141,7 @@ async def test_one_that_does_not_listen_is_cut_off(
                 a.peers.flush()
                 return "a process does not listen" in caplog.text
 
-            await until(cut_off)
+            await eventually(cut_off)
             with await accepted(listener):  # and comes back
                 pass
 
@@ -157,10 +151,10 @@ async def test_what_cannot_be_said_makes_all_be_told_anew(
 ) -> None:
     a, b, c = three
     tickets = [a.store.acquire(PODS[0], 5, 0.0) for _ in range(2)]
-    await until(lambda: b.in_flight()[0] == c.in_flight()[0] == 2)
+    await eventually(lambda: b.in_flight()[0] == c.in_flight()[0] == 2)
     a.store.observe_outcome(PODS[0].address, ttft=0.1, uncached_tokens=10**300, tpot=None, now=0.0)
     tickets.pop().release(0.0)
-    await until(lambda: b.in_flight()[0] == c.in_flight()[0] == 1)
+    await eventually(lambda: b.in_flight()[0] == c.in_flight()[0] == 1)
     assert "internal error" in caplog.text
 
 
