@@ -6,7 +6,7 @@ requests go to them in turn. The load client and the pods are processes of their
 a round have the same load. Times are as the client sees them, times the speed-up: seconds of what is simulated.
 
     python bench/replicas.py [--rounds 5] [--replicas 4] [--speedup 4]
-    python bench/replicas.py --faults     # one run, in which a gateway and Redis are killed, Redis stops, a network is cut
+    python bench/replicas.py --faults   # one run, in which gateway and Redis are killed, Redis stops, a network is cut
 """
 
 import argparse
