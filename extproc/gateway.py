@@ -111,7 +111,7 @@ class Gateway:
         self._line = line
         sections = config.all_pools()
         self._pools: dict[str, Pool] = {}
-        self._metrics = Metrics(self._rows, tuple(sections))
+        self._metrics = Metrics(self._own_rows, tuple(sections))
         for name, section in sections.items():
             self._pools[name] = self._pool(name, section)
         self._metrics.watch_plugins(self._plugin_statistics)
@@ -177,6 +177,17 @@ class Gateway:
     def _rows(self) -> list[dict[str, Any]]:
         now = time.monotonic()
         return [{**row, "pool": pool.name} for pool in self._pools.values() for row in pool.store.statistics(now)]
+
+    def _own_rows(self) -> list[dict[str, Any]]:
+        """The same without what other gateways have in flight: metrics of all gateways can be added up."""
+        rows = self._rows()
+        if self._shared is not None:
+            elsewhere = {pool: self._shared.elsewhere(pool) for pool in self._pools}
+            for row in rows:
+                requests, tokens = elsewhere[row["pool"]].get(row["address"], (0, 0))
+                row["in_flight"] -= requests
+                row["in_flight_tokens"] -= tokens
+        return rows
 
     def _plugin_statistics(self) -> dict[str, dict[str, float]]:
         """Of the profiles that are in force now, over all pools."""

@@ -164,7 +164,11 @@ class Sharer(Protocol):
         ...
 
     def told(self, address: str, data: bytes) -> Undo:
-        """Another process noted this of a pod. The answer takes it back."""
+        """Another process noted this of a pod. The answer takes it back.
+
+        Raises:
+            ValueError: it is no such thing, or of another version; nothing was noted.
+        """
         ...
 
     def memory(self) -> Iterator[tuple[str, bytes]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from scheduler.pool.shared import Event
 
 if TYPE_CHECKING:
     from extproc.sharing.redis.carrier import Carrier
-    from extproc.sharing.topic import DistantTopic
+    from extproc.sharing.topic import DistantIncoming, DistantTopic
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,10 @@ class Gateways:
     def not_ready(self) -> str:
         """Why this process should not decide yet: others know more. "" where it may."""
         return "" if self._carrier is None else self._carrier.not_ready()
+
+    def incoming(self, topic: str) -> Iterator["DistantIncoming"]:
+        """What takes in a topic's events, of each process of another gateway."""
+        return self._group.incoming(topic)
 
     def statistics(self) -> Mapping[str, float]:
         """Numbers by name."""

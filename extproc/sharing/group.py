@@ -8,7 +8,7 @@ How long ago something was sent is reckoned by the carrier's own clock, and sile
 messages come back: a carrier that stands still makes nobody dead.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from typing import Final
 
@@ -141,6 +141,11 @@ class Group:
     def exact(self) -> bool:
         """Whether all that others have in flight is known."""
         return all(member.exact for member in self._members.values())
+
+    def incoming(self, topic: str) -> Iterator[DistantIncoming]:
+        """What takes in a topic's events, of each process."""
+        for member in self._members.values():
+            yield member.incoming[topic]
 
     def wants(self, now: float) -> bool:
         """Whether `wanted` is somebody."""

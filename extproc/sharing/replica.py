@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
+from extproc.sharing.topic import NotUnderstood
 from scheduler.framework import Sharer
 from scheduler.pool.shared import NEARBY, Event, Other, SharedStore, turned
 from scheduler.profile import OnFault, Profile, ignore_fault
@@ -110,11 +111,18 @@ class Replica:
 
         None: there is no such plugin here, for a reload that is under way; or no such pod, which left here already and
         will not leave again, so that what is noted of it would stay for good.
+
+        Raises:
+            NotUnderstood: the plugin makes nothing of it.
         """
         sharer, store = self._plugins.get(plugin), self._store
         if isinstance(sharer, Sharer) and store is not None and store.has(address):
-            undo: Undo | None = self.guarded(plugin, sharer.told, address, data)
-            return undo
+            try:
+                return sharer.told(address, data)
+            except ValueError as error:
+                raise NotUnderstood(plugin) from error
+            except Exception as error:  # noqa: BLE001 - as in `guarded`
+                self._on_fault(plugin, SHARE, error)
         return None
 
 
@@ -131,15 +139,27 @@ class OtherProcess:
         """Requests of the other that are in flight."""
         return self._store.in_flight
 
+    def requests(self) -> Iterator[tuple[str, int]]:
+        """Address of the pod and uncached tokens of each of them."""
+        return self._store.requests()
+
+    @property
+    def can_undo(self) -> int:
+        """Notes that are remembered for that."""
+        return len(self._undo)
+
     def apply(self, event: Sequence[Any]) -> None:
         """Does here what was done there.
 
         Raises:
-            KeyError, TypeError, msgspec.ValidationError: it is no event.
+            NotUnderstood: a plugin here makes nothing of what it noted there.
+            KeyError, TypeError, ValueError, msgspec.ValidationError: it is no event.
         """
         kind = event[0]
         if kind == NOTED:
             _, number, plugin, address, data = event
+            if not (isinstance(plugin, str) and isinstance(address, str) and isinstance(data, bytes)):
+                raise TypeError("no note")
             undo = self._replica.told(plugin, address, data)
             if undo is not None and number is not None:
                 self._undo[number] = plugin, undo

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from extproc.config import GatewayConfig
 from extproc.sharing.entries import Entries
 from extproc.sharing.gateways import Gateways
-from extproc.sharing.replica import Replica
+from extproc.sharing.replica import OtherProcess, Replica
 from extproc.sharing.sockets.lead import Lead
 from extproc.sharing.sockets.peers import Peers
 from extproc.workers.control import Instruction
@@ -62,7 +62,7 @@ class Shared:
 
     def store(self, pool: str, stale_after: float, on_left: Callable[[Pod], None]) -> SharedStore:
         """The store of a pool."""
-        topic = f"pool {pool}"
+        topic = _topic(pool)
         tell = self._teller(topic)
         store = SharedStore(stale_after, on_left, tell)
         replica = self._pools[pool] = Replica(tell, self._secret)
@@ -124,6 +124,21 @@ class Shared:
         if self.nearby is not None:
             await self.nearby.peers.stop()
 
+    def elsewhere(self, pool: str) -> Mapping[str, tuple[int, int]]:
+        """By address of the pod: requests that other gateways have in flight there, and their uncached tokens."""
+        counts: dict[str, tuple[int, int]] = {}
+        if self.gateways is not None:
+            for incoming in self.gateways.incoming(_topic(pool)):
+                assert isinstance(incoming, OtherProcess)  # noqa: S101 - a pool's is
+                for address, tokens in incoming.requests():
+                    requests, sum_ = counts.get(address, (0, 0))
+                    counts[address] = requests + 1, sum_ + tokens
+        return counts
+
     def statistics(self) -> Mapping[str, float]:
         """Numbers of what other gateways tell, by name; empty where none do."""
         return {} if self.gateways is None else self.gateways.statistics()
+
+
+def _topic(pool: str) -> str:
+    return f"pool {pool}"

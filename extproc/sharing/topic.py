@@ -12,6 +12,10 @@ from typing import Any, Protocol
 from scheduler.pool.shared import Event
 
 
+class NotUnderstood(Exception):
+    """An event of a form that is not known here: of another version, or of nobody's. Nothing was done."""
+
+
 class Incoming(Protocol):
     """Takes in what one other process tells of a topic."""
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Final
 
+#: Gauges of which the least is taken: one process that is cut off is to be seen.
+_LEAST: Final = frozenset({"infer_gateway_sharing_up"})
 #: Gauges of which each process has its own part.
 _SHARES: Final = frozenset({"infer_gateway_streams"})
 _COUNTED: Final = frozenset({"counter", "histogram", "summary"})
@@ -83,12 +85,13 @@ def restarts_page(restarts: Mapping[str, int]) -> str:
 
 
 class _Family:
-    __slots__ = ("comments", "counted", "samples", "share")
+    __slots__ = ("comments", "counted", "least", "samples", "share")
 
     def __init__(self, name: str, kind: str, comments: list[str]) -> None:
         self.comments = comments
         self.counted = kind in _COUNTED
         self.share = name in _SHARES
+        self.least = name in _LEAST
         self.samples: Samples = {}
 
     def add(self, series: str, value: float) -> None:
@@ -98,7 +101,7 @@ class _Family:
         elif self.counted or self.share:
             self.samples[series] = before + value
         else:
-            self.samples[series] = max(before, value)
+            self.samples[series] = min(before, value) if self.least else max(before, value)
 
 
 def _read(text: str, families: dict[str, _Family]) -> dict[str, Samples]:

@@ -203,6 +203,11 @@ class Other:
         """Requests of the other that are in flight."""
         return len(self._tickets)
 
+    def requests(self) -> Iterator[tuple[str, int]]:
+        """Address of the pod and uncached tokens of each of them."""
+        for ticket in self._tickets.values():
+            yield ticket.pod.address, ticket.tokens
+
     def apply(self, event: Sequence[Any]) -> None:
         """Does what the other did.
 

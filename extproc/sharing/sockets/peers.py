@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from extproc.process.unix_socket import UnixListener
-from extproc.sharing.topic import Topic
+from extproc.sharing.topic import Incoming, NotUnderstood, Topic
 from scheduler.pool.shared import Event
 
 log = logging.getLogger(__name__)
@@ -267,7 +267,7 @@ class _Incoming(asyncio.Protocol):
                         self._on_all_told()
                     elif (other := others.get(name)) is not None:
                         # Else it is of a pool that only the other has, which read the configuration later.
-                        other.apply(event)
+                        self._apply(other, event)
                 start = end
         except Exception:
             # A bug: what is known of the other is wrong from here on. It comes again, and tells all anew.
@@ -276,3 +276,11 @@ class _Incoming(asyncio.Protocol):
             return
         if start:
             self._buffer = buffer[start:]
+
+    @staticmethod
+    def _apply(other: Incoming, event: list[Any]) -> None:
+        try:
+            other.apply(event)
+        except NotUnderstood:
+            # By a plugin: nobody else's trouble.
+            log.exception("event of another process")
