@@ -13,7 +13,7 @@ app = typer.Typer(
     name="infer-gateway",
     help="An LLM inference gateway: Envoy carries the traffic, this sidecar decides where it goes.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -27,6 +27,37 @@ ConfigOption = Annotated[
         "Default: INFER_GATEWAY_CONFIG, else /etc/config if it is there.",
     ),
 ]
+
+
+def _admin(text: str) -> str:
+    from extproc.admin.address import admin_address
+
+    try:
+        return admin_address(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+AdminOption = Annotated[
+    str, typer.Option(parser=_admin, metavar="ADDRESS", help="host:port or URL of the sidecar's admin pages.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from extproc.process.build_info import compiled
+
+        print(f"{__version__} (compiled)" if compiled() else __version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -185,8 +216,13 @@ def simulate(
 
 @app.command()
 def explain(
-    body: Annotated[Path, typer.Argument(help="File with a request's body (JSON).", exists=True, dir_okay=False)],
-    admin: Annotated[str, typer.Option(help="host:port of the sidecar's admin pages.")] = "127.0.0.1:9090",
+    body: Annotated[
+        Path,
+        typer.Argument(
+            help="File with a request's body (JSON); - is standard input.", exists=True, dir_okay=False, allow_dash=True
+        ),
+    ],
+    admin: AdminOption = "127.0.0.1:9090",
     path: Annotated[str, typer.Option(help="Path of the request: says which API it is of.")] = "/v1/chat/completions",
     json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> None:
@@ -194,14 +230,14 @@ def explain(
     from extproc.admin.explain import ExplainError, run
 
     try:
-        run(body.read_bytes(), admin, path, as_json=json)
+        run(sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes(), admin, path, as_json=json)
     except ExplainError as error:
         fail(str(error), 1)
 
 
 @app.command()
 def top(
-    admin: Annotated[str, typer.Option(help="host:port of the sidecar's admin pages.")] = "127.0.0.1:9090",
+    admin: AdminOption = "127.0.0.1:9090",
     interval: Annotated[str, typer.Option(metavar="DURATION", help="Time between two looks.")] = "1s",
     once: Annotated[bool, typer.Option("--once", help="Print one frame and exit; 1 if there is no answer.")] = False,
 ) -> None:
@@ -257,9 +293,7 @@ def model_server(
 @app.command()
 def version() -> None:
     """Print the version, and whether it is the compiled one."""
-    from extproc.process.build_info import compiled
-
-    print(f"{__version__} (compiled)" if compiled() else __version__)
+    _version(True)
 
 
 def main() -> None:

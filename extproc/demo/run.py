@@ -5,20 +5,22 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from extproc.config import GatewayConfig, load
 from extproc.demo import show, workload
+from extproc.demo.process import ChildFailed
 from extproc.demo.stack import Stack
 from extproc.demo.tokens import local_issuer
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
 
 MODEL = "demo-8b"
+#: Where everything of the demo listens.
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,29 @@ def run(options: DemoOptions) -> int:
         ChildFailed: a process of the stack did not come up.
     """
     config = load(options.config, os.environ).config
+    for option, port in (("--port", options.port), ("--admin-port", options.admin_port)):
+        if port and _in_use(port):
+            raise ChildFailed(f"{option} {port}: something listens there already; 0 takes a free port")
     with tempfile.TemporaryDirectory(prefix="infer-gateway-demo-") as folder:
         token = None
         if config.auth is not None and config.auth_policy() is not None:
-            auth, token = local_issuer(config.auth, Path(folder))
+            auth, token = local_issuer(config.auth, Path(folder), [MODEL])
             config = config.model_copy(update={"auth": auth})
         return asyncio.run(_run(options, config, token))
 
 
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Envoy binds: the remains of an earlier run's connections do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
 async def _run(options: DemoOptions, config: GatewayConfig, token: str | None) -> int:
-    console = Console(stderr=options.json)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -72,25 +87,38 @@ async def _run(options: DemoOptions, config: GatewayConfig, token: str | None) -
             if options.json:
                 print(json.dumps(show.report(served, addresses)))
             else:
-                show.table(served, console)
+                print(f"\n{show.table(served)}\n\n{show.stays(served)}", flush=True)
             if not options.once:
-                _invite(console, stack, token)
+                print(_invitation(stack, token), file=sys.stderr if options.json else sys.stdout, flush=True)
                 await stopped.wait()
             return int(failed)
     finally:
         await fleet.stop()
 
 
-def _invite(console: Console, stack: Stack, token: str | None) -> None:
+def _invitation(stack: Stack, token: str | None) -> str:
+    """Commands to go on with. Each stands on a line of its own, to be copied whole."""
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "stream": True})
-    auth = f"-H 'authorization: Bearer {token}' " if token else ""
+    headers = "-H 'content-type: application/json'" + (f" -H 'authorization: Bearer {token}'" if token else "")
+    program = _program()
+    lines = ["", "It stays up until Ctrl-C. Look at it:"]
     if token:
-        console.print("Tokens are signed by a key of the demo's own: jwksUri was replaced, the other rules are yours.")
-    console.print("Try it (Ctrl-C ends everything):", style="bold")
-    console.print(
-        f"  curl -sN http://{stack.address}/v1/chat/completions -H 'content-type: application/json' {auth}"
-        f"-d {shlex.quote(body)}",
-        soft_wrap=True,
-    )
-    console.print(f"  curl -s http://{stack.admin}/debug/endpoints", soft_wrap=True)
-    console.print(f"  curl -s http://{stack.admin}/metrics", soft_wrap=True)
+        lines.insert(1, "A key of the demo's own signs the tokens: jwksUri was replaced, the other rules are yours.")
+    lines += [
+        f"  http://{stack.admin}/                              (the page, in a browser)",
+        f"  {program} top --admin {stack.admin}",
+        "Ask it, again and again: the answer's header x-modelsim-replica names the pod.",
+        f"  curl -siN http://{stack.address}/v1/chat/completions {headers} -d {shlex.quote(body)}",
+        "Where would a request go now, and why?",
+        f"  echo {shlex.quote(body)} | {program} explain - --admin {stack.admin}",
+        "Any OpenAI client, with these two in its environment and the model " + MODEL + ":",
+        f"  export OPENAI_BASE_URL=http://{stack.address}/v1",
+        f"  export OPENAI_API_KEY={token or 'none'}",
+    ]
+    return "\n".join(lines)
+
+
+def _program() -> str:
+    """This command, as it was called."""
+    called = Path(sys.argv[0])
+    return f"{sys.executable} -m extproc" if called.name == "__main__.py" else shlex.quote(sys.argv[0])

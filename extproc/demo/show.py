@@ -1,38 +1,65 @@
-"""What the demo prints."""
+"""The demo's output: plain text whose names and numbers are whole on 80 columns, in a file and in a CI's log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from extproc.demo.workload import Served
 
+#: Heading, and whether the column is of numbers, which end at one place.
+_COLUMNS = (
+    ("turn", False), ("pod", False), ("status", True), ("ms", True), ("prompt", True), ("cached", True),
+    ("why this pod", False),
+)  # fmt: skip
 
-def table(served: Sequence[Served], out: Console) -> None:
-    """One row a request: who served it, and the scores by which it was chosen."""
-    plugins = sorted({name for one in served for row in one.decision[:1] for name in row["scores"]})
-    grid = Table(title="Which pod served each request, and why (scores of the picked pod, 0-100)")
-    for name in ("conversation", "turn", "status", "pod", "ms", "prompt", "cached"):
-        grid.add_column(name, justify="left" if name in ("conversation", "pod") else "right")
-    for name in (*plugins, "total"):
-        grid.add_column(name, justify="right", style="cyan")
+
+def table(served: Sequence[Served]) -> str:
+    """One line a request: the pod that served, the tokens of its prompt that the pod's cache held, and the reason."""
+    rows = [[name for name, _ in _COLUMNS], *[_row(one) for one in served]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, (_, number) in zip(row, widths, _COLUMNS, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines += [f"{one.conversation} #{one.turn}: {one.error}" for one in served if one.error]
+    return "\n".join(lines)
+
+
+def _row(one: Served) -> list[str]:
+    turn = f"{one.conversation} #{one.turn}" + (" SSE" if one.streamed else "")
+    status = str(one.status) if one.ok else f"{one.status} failed"
+    numbers = [f"{one.seconds * 1000:.0f}", _number(one.prompt_tokens), _number(one.cached_tokens)]
+    return [turn, one.pod, status, *numbers, why(one.decision)]
+
+
+def why(decision: Sequence[Mapping[str, Any]]) -> str:
+    """The reason in few words: the scorer by which the pod that was picked was furthest ahead of the second."""
+    if not decision:
+        return ""
+    picked, *others = decision
+    if not others:
+        return "the only one"
+    equals = sum(other["total"] >= picked["total"] for other in others)
+    if equals:
+        return f"one of {equals + 1} equals"
+    second = others[0]["scores"]
+    ahead, name = max((score - second.get(name, 0.0), name) for name, score in picked["scores"].items())
+    return f"{name} {second.get(name, 0.0) + ahead:.0f} vs {second.get(name, 0.0):.0f}"
+
+
+def stays(served: Sequence[Served]) -> str:
+    """How many later turns went to the pod that holds their conversation."""
+    pods: dict[str, str] = {}
+    later = kept = 0
     for one in served:
-        picked = one.decision[0] if one.decision else None
-        scores = [_number(picked["scores"].get(name)) if picked else "" for name in plugins]
-        grid.add_row(
-            one.conversation + (" (SSE)" if one.streamed else ""),
-            str(one.turn),
-            str(one.status) if one.ok else f"{one.status} {one.error}",
-            one.pod,
-            f"{one.seconds * 1000:.0f}",
-            _number(one.prompt_tokens),
-            _number(one.cached_tokens),
-            *scores,
-            _number(picked["total"]) if picked else "",
-            style=None if one.ok else "red",
-        )
-    out.print(grid)
+        before = pods.get(one.conversation)
+        if before is not None:
+            later += 1
+            kept += one.pod == before
+        pods[one.conversation] = one.pod
+    return f"{kept} of {later} later turns went to the pod that holds their conversation."
 
 
 def _number(value: float | None) -> str:

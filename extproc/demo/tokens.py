@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
@@ -15,8 +16,8 @@ KEY_ID = "infer-gateway-demo"
 TOKEN_LIFETIME = 8 * 3600
 
 
-def local_issuer(auth: AuthConfig, folder: Path) -> tuple[AuthConfig, str]:
-    """`auth` with its key set replaced by one in `folder`, and a token that it accepts.
+def local_issuer(auth: AuthConfig, folder: Path, models: Sequence[str] = ()) -> tuple[AuthConfig, str]:
+    """`auth` with its key set replaced by one in `folder`, and a token that it accepts, for `models`.
 
     Issuer, audiences and required claims stay as they are. With several issuers the first one signs.
     """
@@ -41,6 +42,8 @@ def local_issuer(auth: AuthConfig, folder: Path) -> tuple[AuthConfig, str]:
     }
     if issuer:
         claims["iss"] = issuer
+    if auth.models:
+        claims[auth.models] = list(models)
     if audiences:
         claims["aud"] = audiences[0]
     return changed, jwt.encode(claims, key, algorithm="ES256", headers={"kid": KEY_ID})

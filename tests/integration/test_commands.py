@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -84,17 +85,54 @@ async def test_demo_with_the_pages_auth() -> None:
     assert json.loads(out)["failed"] == 0
 
 
-async def test_demo_stays_up_until_it_is_told() -> None:
+async def test_demo_stays_up_and_its_commands_work() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "extproc", "demo", "--speedup", "20",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=BARE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=BARE | {"COLUMNS": "80"},
     )  # fmt: skip
     assert process.stdout is not None
+    lines: list[str] = []
     async with asyncio.timeout(PATIENCE):
-        while "/metrics" not in (await process.stdout.readline()).decode():
-            assert process.returncode is None
+        while not lines or "OPENAI_API_KEY" not in lines[-1]:
+            line = (await process.stdout.readline()).decode()
+            assert line, "the demo ended"
+            lines.append(line.rstrip("\n"))
+        rows = [line for line in lines if re.match(r"(support|code)-", line)]
+        assert len(rows) == 12
+        assert all(re.search(r" pod-[123]  ", row) and len(row) <= 80 for row in rows)
+        for start in ("curl ", "echo "):
+            (command,) = [line.strip() for line in lines if line.strip().startswith(start)]
+            shell = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE, env=BARE)
+            out, _ = await shell.communicate()
+            assert shell.returncode == 0, command
+            assert b"pod-" in out, command
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
+
+
+async def test_a_port_in_use_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, out, err = await run("demo", "--port", str(port))
+    assert (code, out) == (1, "")
+    assert err == f"--port {port}: something listens there already; 0 takes a free port\n"
+
+
+async def test_the_demos_tokens_are_for_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text("auth: {issuer: a, audiences: [b], jwksUri: 'https://c.example/', models: allowed}\n")
+    code, out, _ = await run("demo", "--once", "--json", "--config", str(path))
+    assert (code, json.loads(out)["failed"]) == (0, 0)
+
+
+async def test_options_that_people_try() -> None:
+    assert (await run("--version")) == await run("version")
+    code, out, _ = await run("-h")
+    assert (code, "--install-completion" in out) == (0, True)
+    code, _, err = await run("top", "--admin", "https://127.0.0.1:1", "--once")
+    assert (code, "write host:port" in err) == (2, True)
 
 
 async def test_model_server() -> None:
