@@ -96,7 +96,16 @@ class _Rows:
 class PrefixIndex:
     """Prefixes by pod. One thread only."""
 
-    def __init__(self, *, block_size: int, max_blocks: int, max_blocks_per_pod: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        block_size: int,
+        max_blocks: int,
+        max_blocks_per_pod: int,
+        seed: int,
+        remembered: int = REMEMBERED,
+        piece: int = PIECE,
+    ) -> None:
         """Makes an empty index.
 
         Args:
@@ -104,6 +113,8 @@ class PrefixIndex:
             max_blocks: blocks of a prompt's head that are looked at.
             max_blocks_per_pod: blocks remembered per pod.
             seed: secret of 64 bits; equal seeds make equal hashes.
+            remembered: units whose hashes are remembered by their text, in each of two generations.
+            piece: blocks of a pod that another process is told of at once.
         """
         self.block_size = block_size
         self.max_blocks = max_blocks
@@ -112,6 +123,8 @@ class PrefixIndex:
         self.unit = min(max(max_blocks_per_pod // UNITS_PER_POD, 1), UNIT)
         self._max_touches = max(TOUCHES_PER_UNIT * max_blocks_per_pod // self.unit, max_blocks_per_pod)
         self._seed = seed
+        self._remembered = remembered
+        self._piece = piece
         self._format = f"{block_size}s"
         #: Units by the hash of their text, which is seeded by the hash of the block before it.
         self._seen: dict[int, Unit] = {}
@@ -156,7 +169,7 @@ class PrefixIndex:
             unit = seen(key)
             if unit is None:
                 unit = self._seen_before.get(key) or self._hash(text, last)
-                if len(self._seen) >= REMEMBERED:
+                if len(self._seen) >= self._remembered:
                     self._seen_before, self._seen = self._seen, {}
                 self._seen[key] = unit
             units.append(unit)
@@ -291,7 +304,7 @@ class PrefixIndex:
                     break
                 if size > room:
                     pieces.append([])
-                    room = max(PIECE, size)
+                    room = max(self._piece, size)
                 pieces[-1].append(size.to_bytes(_HASH, byteorder) + unit)
                 room -= size
             for piece in reversed(pieces):

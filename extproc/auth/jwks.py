@@ -48,12 +48,20 @@ class JwksSource:
         max_stale: seconds that a set is used after it was fetched, while the provider is down.
         clock: seconds since the epoch; the `now` of the other methods must come from the same clock.
         nap: how to wait.
+        fetch_timeout: seconds that a fetch may take.
     """
 
     def __init__(
-        self, issuer: Issuer, *, max_stale: float, clock: Callable[[], float] = time.time, nap: Nap = nap
+        self,
+        issuer: Issuer,
+        *,
+        max_stale: float,
+        clock: Callable[[], float] = time.time,
+        nap: Nap = nap,
+        fetch_timeout: float = FETCH_TIMEOUT,
     ) -> None:
         self._issuer = issuer
+        self._fetch_timeout = fetch_timeout
         uri = urlsplit(issuer.jwks_uri)
         self._path = Path(url2pathname(uri.path)) if uri.scheme == "file" else None
         self._secure = uri.scheme == "https"
@@ -140,10 +148,10 @@ class JwksSource:
         """Fetch once. Seconds to the next time."""
         self.fetches += 1
         try:
-            async with asyncio.timeout(FETCH_TIMEOUT):
+            async with asyncio.timeout(self._fetch_timeout):
                 delay = await self._load()
         except (aiohttp.ClientError, JwksError, OSError) as error:
-            return self._failed(_said(error))
+            return self._failed(_said(error, self._fetch_timeout))
         except Exception:
             # A fault of ours must not end the task: keys would silently grow old.
             logger.exception("JWKS of %s: unexpected error", self._name)
@@ -227,8 +235,8 @@ def _read_file(path: Path) -> bytes:
         return file.read(MAX_JWKS + 1)
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, fetch_timeout: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {FETCH_TIMEOUT:.0f} s"
+        return f"no answer within {fetch_timeout:g} s"
     # What others say is quoted and cut: it may repeat what a server sent.
     return str(error) if isinstance(error, JwksError) else f"{type(error).__name__}: {str(error)!r:.300}"

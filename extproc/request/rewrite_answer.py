@@ -28,10 +28,11 @@ def answer_names(model: str, content_type: str, content_encoding: str) -> Answer
 class _Held:
     """What is under way, held until it is whole or too long."""
 
-    __slots__ = ("_held", "_model", "_too_long")
+    __slots__ = ("_held", "_max_held", "_model", "_too_long")
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, max_held: int = MAX_HELD) -> None:
         self._model = model
+        self._max_held = max_held
         self._held = bytearray()
         #: What is under way is not held any more.
         self._too_long = False
@@ -41,7 +42,7 @@ class _Held:
         if self._too_long:
             return piece
         self._held += piece
-        self._too_long = len(self._held) > MAX_HELD
+        self._too_long = len(self._held) > self._max_held
         return self._take() if self._too_long else b""
 
     def _take(self) -> bytes:

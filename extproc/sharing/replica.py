@@ -129,8 +129,9 @@ class Replica:
 class OtherProcess:
     """The events of one other process, taken in. `end` it when it is gone."""
 
-    def __init__(self, replica: Replica, store: SharedStore) -> None:
+    def __init__(self, replica: Replica, store: SharedStore, max_undo: int = MAX_UNDO) -> None:
         self._replica = replica
+        self._max_undo = max_undo
         self._store = Other(store)
         self._undo: OrderedDict[int, tuple[str, Undo]] = OrderedDict()
 
@@ -163,7 +164,7 @@ class OtherProcess:
             undo = self._replica.told(plugin, address, data)
             if undo is not None and number is not None:
                 self._undo[number] = plugin, undo
-                if len(self._undo) > MAX_UNDO:
+                if len(self._undo) > self._max_undo:
                     self._undo.popitem(last=False)
         elif kind == UNDONE:
             noted = self._undo.pop(event[1], None)

@@ -34,6 +34,8 @@ class Listener:
     def __init__(
         self, address: str, protocol: Callable[[], asyncio.Protocol], room: Callable[[], bool], tls: Tls | None
     ) -> None:
+        #: Seconds for a TLS handshake.
+        self.handshake_timeout = HANDSHAKE_TIMEOUT
         self._address = address
         self._protocol = protocol
         self._room = room
@@ -122,7 +124,7 @@ class Listener:
 
     async def _welcome(self, taken: socket.socket) -> None:
         context = self._context()
-        timeout = None if context is None else HANDSHAKE_TIMEOUT
+        timeout = None if context is None else self.handshake_timeout
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._protocol, taken, ssl=context, ssl_handshake_timeout=timeout

@@ -108,8 +108,13 @@ _Around = tuple[bytes, bytes, bytes]
 class _Replies:
     """The serialized replies of one phase that only change headers and metadata."""
 
-    def __init__(self, part: Callable[[ProcessingResponse], HeadersResponse | BodyResponse]) -> None:
+    def __init__(
+        self,
+        part: Callable[[ProcessingResponse], HeadersResponse | BodyResponse],
+        most: int = MAX_CACHED_REPLIES,
+    ) -> None:
         self._part = part
+        self._most = most
         self._kept: dict[tuple[object, ...], _Around] = {}
 
     def __len__(self) -> int:
@@ -126,7 +131,7 @@ class _Replies:
         if around is None:
             around = self._around(mutation, len(pods))
             if sum(map(len, around)) + 2 * len(pods) <= MAX_CACHED_REPLY:
-                if len(self._kept) >= MAX_CACHED_REPLIES:
+                if len(self._kept) >= self._most:
                     # Built again in microseconds: keeping them in order of use would cost more at every hit.
                     self._kept.clear()
                 self._kept[key] = around

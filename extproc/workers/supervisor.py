@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,6 +38,18 @@ MISSED_BEATS = 10
 #: Exit code of a process that cannot start as it is told to: trying again does not help.
 CANNOT_START = 2
 NOT_STARTED = "not started"
+
+
+class Pace(NamedTuple):
+    """How soon a process is started again, and given up."""
+
+    first_backoff: float = FIRST_BACKOFF
+    last_backoff: float = LAST_BACKOFF
+    beat_interval: float = BEAT_INTERVAL
+    missed_beats: int = MISSED_BEATS
+
+
+PACE = Pace()
 
 
 class WorkerError(GatewayError):
@@ -138,9 +151,16 @@ class _Process:
     """One process, started again whenever it ends by itself."""
 
     def __init__(
-        self, place: Place, arguments: Sequence[str], secret: int, gateway: int, changed: Callable[[], None]
+        self,
+        place: Place,
+        arguments: Sequence[str],
+        secret: int,
+        gateway: int,
+        changed: Callable[[], None],
+        pace: Pace = PACE,
     ) -> None:
         self.place = place
+        self._pace = pace
         self.restarts = 0
         self.not_ready = NOT_STARTED
         self._command = [sys.executable, "-m", "extproc", "serve", *arguments, "--place", place.name]
@@ -161,7 +181,7 @@ class _Process:
         Raises:
             WorkerError: it cannot start, and never could.
         """
-        backoff = FIRST_BACKOFF
+        backoff = self._pace.first_backoff
         loop = asyncio.get_running_loop()
         was_ready = False
         while not self._stopping.is_set():
@@ -178,7 +198,8 @@ class _Process:
                 return
             if code == CANNOT_START and not was_ready:
                 raise WorkerError(f"cannot start: process {self.place.name} cannot, for what it said")
-            backoff = FIRST_BACKOFF if loop.time() - began >= WELL_AFTER else min(backoff * 2, LAST_BACKOFF)
+            ran_well = loop.time() - began >= WELL_AFTER
+            backoff = self._pace.first_backoff if ran_well else min(backoff * 2, self._pace.last_backoff)
             log.error("process ended", extra={"worker": self.place.name, "code": code, "again_in": backoff})
             self.restarts += 1
             try:
@@ -235,9 +256,9 @@ class _Process:
         """
         await alive.wait()
         missed = 0
-        while missed < MISSED_BEATS:
+        while missed < self._pace.missed_beats:
             alive.clear()
-            await asyncio.sleep(BEAT_INTERVAL)
+            await asyncio.sleep(self._pace.beat_interval)
             missed = 0 if alive.is_set() else missed + 1
         log.error("process hangs", extra={"worker": self.place.name})
         with contextlib.suppress(ProcessLookupError):

@@ -70,8 +70,14 @@ class Reflector(Generic[T]):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         watch_silence: float = WATCH_SILENCE,
+        list_silence: float = LIST_SILENCE,
+        page: int = PAGE,
+        max_page: int = MAX_PAGE,
     ) -> None:
         self._api = api
+        self._list_silence = list_silence
+        self._page = page
+        self._max_page = max_page
         self._resource = resource
         self._changed = changed
         self._rng = rng
@@ -120,13 +126,13 @@ class Reflector(Generic[T]):
         known: dict[ObjectKey, T] = {}
         more = ""
         while True:
-            parameters = {**self._resource.parameters, "limit": str(PAGE)}
+            parameters = {**self._resource.parameters, "limit": str(self._page)}
             if more:
                 parameters["continue"] = more
-            async with self._api.get(self._resource.path, parameters, read_timeout=LIST_SILENCE) as response:
-                body = await read_body(response, MAX_PAGE)
+            async with self._api.get(self._resource.path, parameters, read_timeout=self._list_silence) as response:
+                body = await read_body(response, self._max_page)
             if body is None:
-                raise BadAnswer(f"a page of a list of more than {MAX_PAGE} bytes")
+                raise BadAnswer(f"a page of a list of more than {self._max_page} bytes")
             page = read_page(body)
             known |= self.store.read(page.items or ())
             more = page.metadata.more

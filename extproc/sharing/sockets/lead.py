@@ -18,8 +18,9 @@ RETRY_AFTER = 0.1
 class Lead:
     """The lock, for as long as this lives."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, retry_after: float = RETRY_AFTER) -> None:
         self._path = Path(path)
+        self._retry_after = retry_after
         self._fd: int | None = None
 
     async def taken(self) -> None:
@@ -35,7 +36,7 @@ class Lead:
                 if str(error) != trouble:
                     trouble = str(error)
                     log.error("process cannot lead", extra={"detail": trouble})  # noqa: TRY400 - says all there is
-            await asyncio.sleep(RETRY_AFTER)
+            await asyncio.sleep(self._retry_after)
 
     def _take(self) -> bool:
         """Whether this process has the lock now.

@@ -49,10 +49,24 @@ class Peers:
         path: of this process' socket.
         others: path of each other process' socket, by its name.
         lazily: names of those that do not decide, and so can be told a little later.
+        retry_after: seconds between tries to reach a process that is not there.
+        history_pause: seconds between two pieces of what a process that was just started is told.
+        max_waiting: bytes that may wait for a process that does not read.
     """
 
-    def __init__(self, path: str, others: Mapping[str, str], lazily: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        others: Mapping[str, str],
+        lazily: Iterable[str] = (),
+        *,
+        retry_after: float = RETRY_AFTER,
+        history_pause: float = HISTORY_PAUSE,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self._path = path
+        self._retry_after = retry_after
+        self._history_pause = history_pause
         self._others = others
         #: What is shared, by name. To be filled before `start`.
         self.replicas: dict[str, Topic] = {}
@@ -60,8 +74,8 @@ class Peers:
         self._channels = [
             channel
             for channel in (
-                _Channel([name for name in others if name not in slow], FLUSH_AFTER),
-                _Channel([name for name in others if name in slow], LAZY_FLUSH_AFTER),
+                _Channel([name for name in others if name not in slow], FLUSH_AFTER, max_waiting),
+                _Channel([name for name in others if name in slow], LAZY_FLUSH_AFTER, max_waiting),
             )
             if channel.names
         ]
@@ -125,7 +139,7 @@ class Peers:
     async def caught_up(self) -> None:
         """Waits until this process knows what the others do, or for `CATCH_UP_PATIENCE`."""
         while self.not_ready():  # noqa: ASYNC110 - also when time is up
-            await asyncio.sleep(HISTORY_PAUSE)
+            await asyncio.sleep(self._history_pause)
 
     def _hear(self) -> None:
         self._heard += 1
@@ -145,7 +159,7 @@ class Peers:
             except OSError:
                 self._sought += not sought
                 sought = True
-                await asyncio.sleep(RETRY_AFTER)
+                await asyncio.sleep(self._retry_after)
                 continue
             try:
                 channel.flush()  # what comes from here on is told as it happens, what was before as history
@@ -157,7 +171,7 @@ class Peers:
                     if outgoing.lost.is_set():
                         break  # and who comes in its place is not to wait for the rest
                     channel.send(name, _frame(events))
-                    await asyncio.sleep(HISTORY_PAUSE)
+                    await asyncio.sleep(self._history_pause)
                 channel.send(name, _frame([(_ALL_TOLD, ())]))
                 await outgoing.lost.wait()
             except Exception:
@@ -166,7 +180,7 @@ class Peers:
             finally:
                 channel.transports.pop(name, None)
                 transport.abort()
-            await asyncio.sleep(RETRY_AFTER)
+            await asyncio.sleep(self._retry_after)
 
     def _history(self) -> Iterator[list[tuple[str, Event]]]:
         # All that is in flight at once, before any of it ends; the rest in pieces.
@@ -183,7 +197,8 @@ def _frame(events: list[tuple[str, Event]]) -> bytes:
 class _Channel:
     """Those who are told at the same pace."""
 
-    def __init__(self, names: list[str], flush_after: float) -> None:
+    def __init__(self, names: list[str], flush_after: float, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
         self.names = names
         #: Of those that are there, by name.
         self.transports: dict[str, asyncio.WriteTransport] = {}
@@ -211,7 +226,7 @@ class _Channel:
 
     def send(self, name: str, data: bytes) -> None:
         transport = self.transports[name]
-        if transport.get_write_buffer_size() > MAX_WAITING:
+        if transport.get_write_buffer_size() > self._max_waiting:
             log.error("a process does not listen", extra={"worker": name})
             transport.abort()
         elif not transport.is_closing():

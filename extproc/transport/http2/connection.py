@@ -27,11 +27,8 @@ from extproc.transport.http2.frames import (
     frame,
 )
 from extproc.transport.http2.requests import MAX_HEADER_BLOCK, CompressionError, MalformedRequest, RequestDecoder, Route
-from extproc.transport.http2.stream import MAX_FRAME, READ_ON, WINDOW, Holdings, Link, Receiver, Stream
+from extproc.transport.http2.stream import MAX_FRAME, WINDOW, Holdings, Link, Receiver, Stream
 
-#: The connection's window is as large as can be, and topped up when half of it is used: a stream that is not read from
-#: must not stop the others. What is held is bounded by each stream's window, and by limits that end one stream.
-TOP_UP = 1 << 30
 #: The PING whose answer tells that the peer knows of the end, and the one whose answer tells that it is there.
 LEAVING: Final = b"leaving."
 STILL_THERE: Final = b"there ?."
@@ -240,7 +237,7 @@ class Http2Connection:
         size = stop - start
         # Section 6.9.1: padding counts, and so do frames of streams that are no more.
         self._received += size
-        if self._received >= TOP_UP:
+        if self._received >= self._link.top_up:
             self._link.out.append(frames.window_update(0, self._received))
             self._received = 0
         if flags & PADDED:
@@ -257,7 +254,7 @@ class Http2Connection:
         if flags & END_STREAM:
             if not stream.closed:
                 stream.end_of_messages()
-        elif stream.received >= READ_ON and not stream.closed:
+        elif stream.received >= self._link.read_on and not stream.closed:
             stream.read_on()
 
     def _astray(self, stream_id: int, stream: Stream | None) -> None:

@@ -56,6 +56,7 @@ class Http2Server:
         address: `unix:///absolute/path`, or `host:port` (0: a free one).
         max_body: largest request body, bytes.
         max_streams: most streams on one connection.
+        max_connections: most connections at a time.
         tls: on TCP only; None is plain text.
     """
 
@@ -69,8 +70,10 @@ class Http2Server:
         max_body: int,
         max_streams: int,
         tls: Tls | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.open_exchange = open_exchange
+        self._max_connections = max_connections
         self.metrics = metrics
         self.log_entries = LogEntries(metrics, on_log_entry)
         self.illegal = Repeats(log, "protocol error")
@@ -141,7 +144,7 @@ class Http2Server:
 
     def _room(self) -> bool:
         """Whether there is room for one more connection. One that does nothing makes it."""
-        if len(self._connections) + len(self._listener.handshakes) < MAX_CONNECTIONS:
+        if len(self._connections) + len(self._listener.handshakes) < self._max_connections:
             return True
         idle = min((one for one in self._connections if one.idle), key=lambda one: -one.silence, default=None)
         self._crowded.warn("one without calls makes room" if idle is not None else "refused: all have calls")

@@ -22,6 +22,9 @@ MAX_FRAME = 1 << 20
 #: what is sent to a stream that is not read from is held. The peer is told when half of it was read.
 WINDOW: Final = 1 << 20
 READ_ON: Final = WINDOW // 2
+#: The connection's window is as large as can be, and topped up when half of it is used: a stream that is not read from
+#: must not stop the others. What is held is bounded by each stream's window, and by limits that end one stream.
+TOP_UP: Final = 1 << 30
 #: Most bytes that all streams of a connection hold together: messages that are not complete, or wait for their turn,
 #: and replies that the peer does not take. Bodies pass in one go, so this is 256 requests of 1 MiB caught half-way.
 MAX_HELD: Final = 256 << 20
@@ -63,7 +66,8 @@ class Link:
 
     __slots__ = (
         "_endings", "_table_given_up", "blocked", "closed", "draining", "frame_size", "held", "holdings",
-        "initial_window", "max_held", "max_message", "max_queued", "out", "remembered", "streams", "window",
+        "initial_window", "max_frame", "max_held", "max_message", "max_queued", "out", "read_on", "remembered",
+        "streams", "top_up", "window",
     )  # fmt: skip
 
     def __init__(self, max_message: int, holdings: Holdings) -> None:
@@ -78,6 +82,8 @@ class Link:
         #: Streams with replies for which the peer has no room.
         self.blocked: dict[int, Stream] = {}
         self.max_message = max_message
+        #: Bytes: of a frame of the peer's, and read before the peer is told to go on, on a stream and on all of them.
+        self.max_frame, self.read_on, self.top_up = MAX_FRAME, READ_ON, TOP_UP
         #: A body that is sent back in pieces is a little more than the body.
         self.max_queued = max_message + max_message // 16
         self.held = 0
@@ -255,7 +261,7 @@ class Stream:
 
     def read_on(self) -> None:
         """Lets the peer send more, where that is due; nothing while the stream is paused."""
-        if self.received >= READ_ON and not self._paused and not self.half_closed:
+        if self.received >= self._link.read_on and not self._paused and not self.half_closed:
             self._link.out.append(frames.window_update(self.id, self.received))
             self.received = 0
 
@@ -271,7 +277,7 @@ class Stream:
         link = self._link
         size = stop - start
         # Only a stream that is paused can hold more than one message and the frame that ended it.
-        most = link.max_message + PREFIX_SIZE + MAX_FRAME
+        most = link.max_message + PREFIX_SIZE + link.max_frame
         if len(buffer) + size > most or not link.has_room(size):
             self.finish(Status.RESOURCE_EXHAUSTED, "too much waits to be handled")
             return

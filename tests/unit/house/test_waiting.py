@@ -50,3 +50,16 @@ def test_there_is_one_profile_of_hypothesis() -> None:
     assert not [path for path in wrong if "hypothesis" in (ROOT / path).read_text()], (
         "tests/conftest.py has the profile"
     )
+
+
+def test_no_constant_is_patched() -> None:
+    """A limit that a test wants smaller is a parameter, with the constant as its default."""
+    constant = re.compile(
+        r"""monkeypatch\.setattr\(\s*[\w."']+,\s*["'][A-Z][A-Z_0-9]+["']|setattr\(\s*["'][\w.]+\.[A-Z_0-9]+["']"""
+    )
+    wrong = [
+        f"{path}: {match.group()}"
+        for path in TESTS
+        for match in constant.finditer((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -99,9 +99,8 @@ class TestHashes:
         other = [block for unit in hashes(of, "xxxx" * 16 + text[64:]) for block in unit]
         assert not set(other) & set(flat)
 
-    def test_known_beginnings_are_not_hashed_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("scheduler.prefix.REMEMBERED", 2)
-        of = index(max_blocks=16, max_blocks_per_pod=256)
+    def test_known_beginnings_are_not_hashed_again(self) -> None:
+        of = index(max_blocks=16, max_blocks_per_pod=256, remembered=2)
         first = hashes(of, "a" * 16 + "b" * 16 + "c" * 16 + "d" * 4)
         again = hashes(of, "a" * 16 + "b" * 16 + "c" * 16 + "d" * 4)
         assert [one is other for one, other in zip(first, again, strict=True)] == [True, True, True, False]
@@ -311,9 +310,8 @@ class TestForget:
 
 
 class TestNewest:
-    def test_it_makes_another_index_forget_in_the_same_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("scheduler.prefix.PIECE", 2)
-        of, other = index(), index(max_blocks_per_pod=5)
+    def test_it_makes_another_index_forget_in_the_same_order(self) -> None:
+        of, other = index(piece=2), index(max_blocks_per_pod=5)
         for text in ("eeee", "aaaabbbbcccc", "dddd", "aaaabbbb"):
             of.record(hashes(of, text), address(0))
         of.record(hashes(of, "ffff"), address(1))()
@@ -335,10 +333,9 @@ class TestNewest:
         both = [hashes(of, text)[0][0] for text in ("bbbb", "aaaa")]
         assert [names(piece) for _, piece in of.newest(3)] == [both]
 
-    def test_no_more_blocks_than_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_more_blocks_than_asked_for(self) -> None:
         # A piece of less than a unit is of one unit.
-        monkeypatch.setattr("scheduler.prefix.PIECE", 3)
-        of, other = index(max_blocks_per_pod=256), index(max_blocks_per_pod=256)
+        of, other = index(max_blocks_per_pod=256, piece=3), index(max_blocks_per_pod=256)
         text = "aaaabbbbccccddddeeeeffff"
         of.record(hashes(of, text), address(0))
         assert list(of.newest(3)) == []

@@ -66,9 +66,10 @@ class FakeClock:
 
 @asynccontextmanager
 async def source_at(
-    uri: str, clock: FakeClock, *, ca_file: str | None = None, max_stale: float = DAY
+    uri: str, clock: FakeClock, *, ca_file: str | None = None, max_stale: float = DAY, **more: float
 ) -> AsyncIterator[JwksSource]:
-    source = JwksSource(Issuer(ISSUER, AUDIENCES, uri, ca_file), max_stale=max_stale, clock=clock, nap=clock.nap)
+    issuer = Issuer(ISSUER, AUDIENCES, uri, ca_file)
+    source = JwksSource(issuer, max_stale=max_stale, clock=clock, nap=clock.nap, **more)
     await source.start()
     try:
         yield source
@@ -392,16 +393,13 @@ async def test_an_unreadable_answer_keeps_the_old_set(
         assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
-async def test_a_provider_that_hangs_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_provider_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async def hang(_: web.Request) -> web.Response:
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(jwks_module, "FETCH_TIMEOUT", 0.05)
     clock = FakeClock()
-    async with JwksServer(hang) as server, source_at(server.uri, clock) as source:
+    async with JwksServer(hang) as server, source_at(server.uri, clock, fetch_timeout=0.05) as source:
         assert await clock.settled() == 1
         assert not source.ready
     assert "no answer within" in caplog.text

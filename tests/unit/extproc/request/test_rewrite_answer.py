@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.request import rewrite_answer as module
 from extproc.request.rewrite_answer import DocumentNames, StreamNames, answer_names
 
 DOCUMENT = b'{"id":"1", "model" : "org/m", "choices":[{"message":{"content":"\\"model\\":\\"org/m\\" \\u00e9"},"model":"kept"}]}'
@@ -63,13 +62,12 @@ def test_a_line_goes_on_as_soon_as_it_is_whole() -> None:
     assert names.end() == b""
 
 
-def test_what_is_too_long_to_be_held_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_HELD", 10)
-    document = DocumentNames("m")
+def test_what_is_too_long_to_be_held_goes_on() -> None:
+    document = DocumentNames("m", max_held=10)
     assert document.feed(b'{"model":"x",') == b'{"model":"x",'
     assert document.feed(b'"y":1}') == b'"y":1}'
     assert document.end() == b""
-    stream = StreamNames("m")
+    stream = StreamNames("m", max_held=10)
     assert stream.feed(b'data: {"model":"x",') == b'data: {"model":"x",'
     assert stream.feed(b'"y":1') == b'"y":1'
     # The next line is read again.

@@ -5,9 +5,7 @@ from functools import partial
 from random import Random
 
 import msgspec
-import pytest
 
-from extproc.sharing import replica
 from extproc.sharing.replica import NOTED, UNDONE, OtherProcess, Replica
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
@@ -77,9 +75,9 @@ def test_a_note_that_is_taken_back_is_taken_back_everywhere() -> None:
     assert decision.prefix_match == 1
 
 
-def test_undo_is_kept_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "MAX_UNDO", 1)
+def test_undo_is_kept_for_so_many() -> None:
     a, b, at_b = pair()
+    at_b._max_undo = 1
     first = a.decide()
     a.decide("Something else. " * 40)
     deliver(a, at_b)

@@ -22,7 +22,7 @@ from extproc.auth.base import Pending
 from extproc.errors import RemoteProtocolError
 from extproc.protocol.events import Event, LogEntry, RequestBody
 from extproc.protocol.replies import Reply, RequestBodyReply
-from extproc.transport import grpcio, health, listener
+from extproc.transport import grpcio, health
 from extproc.transport.budget import BodyBudget
 from extproc.transport.grpcio import LOG_METHOD, LOG_SERVICE, METHOD, SERVICE, GrpcServer
 from extproc.transport.http2 import requests
@@ -778,8 +778,8 @@ async def test_watch_that_asks_for_nothing(lean: Client) -> None:
         assert (await status(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_connections_are_limited(lean: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sidecar, "MAX_CONNECTIONS", 1)
+async def test_connections_are_limited(lean: Client) -> None:
+    lean.server._max_connections = 1
     async with Raw(lean.path) as first:
         await first.until(lambda f: f.kind == SETTINGS)
         await first.say(opening(1), message(1, body(b"x")))
@@ -790,8 +790,8 @@ async def test_connections_are_limited(lean: Client, monkeypatch: pytest.MonkeyP
         await first.until(lambda f: f.kind == PING)
 
 
-async def test_connections_without_calls_make_room(lean: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sidecar, "MAX_CONNECTIONS", 2)
+async def test_connections_without_calls_make_room(lean: Client) -> None:
+    lean.server._max_connections = 2
     async with Raw(lean.path) as idle, Raw(lean.path) as busy:
         await idle.until(lambda f: f.kind == SETTINGS and bool(f.flags & ACK))
         lean.server.look_after()
@@ -871,11 +871,9 @@ async def test_peer_that_vanished_is_found_out(tmp_path: Path, caplog: pytest.Lo
         await server.stop(0)
 
 
-async def test_half_a_handshake_does_not_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(listener, "HANDSHAKE_TIMEOUT", 0.05)
+async def test_half_a_handshake_does_not_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     client = await on_tcp(Http2Server, Log(), tmp_path, tls=True)
+    client.server._listener.handshake_timeout = 0.05
     try:
         host, _, port = client.address.rpartition(":")
         for said in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"):

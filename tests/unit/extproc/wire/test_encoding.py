@@ -114,9 +114,8 @@ def test_each_part_of_a_mutation_alone(kind, field):
     assert headers_of(getattr(message, field).response.header_mutation) == [("x", b"", OVERWRITE_IF_EXISTS_OR_ADD, "")]
 
 
-def test_kept_replies_are_bounded(monkeypatch):
-    monkeypatch.setattr(encoding, "MAX_CACHED_REPLIES", 3)
-    kept = encoding._Replies(lambda message: message.request_body)
+def test_kept_replies_are_bounded():
+    kept = encoding._Replies(lambda message: message.request_body, 3)
     for number in range(10):
         mutation = Mutation((("x-user", str(number)),), destination=PODS)
         assert kept.reply(mutation) == wire.encode(RequestBodyReply(mutation))

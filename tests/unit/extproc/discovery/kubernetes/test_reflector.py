@@ -5,13 +5,13 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from support.discovered import Naps
 from support.eventually import PATIENCE
 from support.kube_api import KubeApi, pod
 
-from extproc.discovery.kubernetes import reflector as reflector_module
 from extproc.discovery.kubernetes.api import ApiServer
 from extproc.discovery.kubernetes.credentials import Cluster, Credentials
 from extproc.discovery.kubernetes.objects import PodObject
@@ -32,7 +32,7 @@ async def api() -> AsyncIterator[KubeApi]:
 class Mirror:
     """A reflector that runs, and what it knows."""
 
-    def __init__(self, server: ApiServer, naps: Naps, silence: float) -> None:
+    def __init__(self, server: ApiServer, naps: Naps, silence: float, **limits: Any) -> None:
         self.changes = 0
         self.naps = naps
         self._condition = asyncio.Event()
@@ -45,6 +45,7 @@ class Mirror:
             self._changed,
             rng=random.Random(1),
             sleep=naps,
+            **limits,
             clock=self.clock,
             watch_silence=silence,
         )
@@ -76,9 +77,9 @@ class Clock:
 
 
 @asynccontextmanager
-async def mirror(api: KubeApi, *, silence: float = 60.0) -> AsyncIterator[Mirror]:
+async def mirror(api: KubeApi, *, silence: float = 60.0, **limits: Any) -> AsyncIterator[Mirror]:
     async with ApiServer(Credentials(Cluster(server=api.url, token=b"t"))) as server:
-        one = Mirror(server, Naps(), silence)
+        one = Mirror(server, Naps(), silence, **limits)
         task = asyncio.create_task(one.reflector.run())
         try:
             yield one
@@ -125,45 +126,39 @@ async def test_changes_between_list_and_watch_are_not_lost(api: KubeApi) -> None
         await one.until(b="10.0.0.2")
 
 
-async def test_a_list_in_pages(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector_module, "PAGE", 2)
+async def test_a_list_in_pages(api: KubeApi) -> None:
     for number in range(5):
         api.put("pods", pod(f"p{number}", f"10.0.0.{number}"))
-    async with mirror(api) as one:
+    async with mirror(api, page=2) as one:
         await one.until(**{f"p{number}": f"10.0.0.{number}" for number in range(5)})
         assert api.count("list") == 3
         assert one.changes == 1
 
 
-async def test_a_page_that_is_too_old_begins_the_list_again(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector_module, "PAGE", 1)
+async def test_a_page_that_is_too_old_begins_the_list_again(api: KubeApi) -> None:
     api.put("pods", pod("a", "10.0.0.1"))
     api.put("pods", pod("b", "10.0.0.2"))
     api.faults = [0, 410]
-    async with mirror(api) as one:
+    async with mirror(api, page=1) as one:
         await one.until(a="10.0.0.1", b="10.0.0.2")
     assert ["continue" in query for verb, _, query in api.asked if verb == "list"] == [False, True, False, True]
 
 
-async def test_a_list_without_end_ends_at_the_limit(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector_module, "PAGE", 2)
+async def test_a_list_without_end_ends_at_the_limit(api: KubeApi) -> None:
     for number in range(9):
         api.put("pods", pod(f"p{number}", f"10.0.0.{number}"))
-    async with mirror(api) as one:
+    async with mirror(api, page=2) as one:
         one.reflector.store.limit = 3
         await one.until(p0="10.0.0.0", p1="10.0.0.1", p2="10.0.0.2")
         await api.wait_for_watches()
         assert api.count("list") == 2
 
 
-async def test_a_page_has_a_limit(
-    api: KubeApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(reflector_module, "MAX_PAGE", 100)
+async def test_a_page_has_a_limit(api: KubeApi, caplog: pytest.LogCaptureFixture) -> None:
     api.put("pods", pod("a", "10.0.0.1"))
-    async with mirror(api) as one:
+    async with mirror(api, max_page=100) as one:
         await api.wait_for(lambda: api.count("list") == 3)
-        monkeypatch.setattr(reflector_module, "MAX_PAGE", 100_000)
+        one.reflector._max_page = 100_000
         await one.until(a="10.0.0.1")
     assert "a page of a list of more than 100 bytes; keeping 0 known" in caplog.text
 
@@ -302,13 +297,12 @@ async def test_silence_is_the_end_of_a_watch(api: KubeApi) -> None:
         assert api.count("list") == 1
 
 
-async def test_an_answer_that_does_not_come(api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector_module, "LIST_SILENCE", 0.05)
+async def test_an_answer_that_does_not_come(api: KubeApi) -> None:
     api.answering.clear()
     api.put("pods", pod("a", "10.0.0.1"))
-    async with mirror(api) as one:
+    async with mirror(api, list_silence=0.05) as one:
         await api.wait_for(lambda: api.count("list") >= 3)
-        monkeypatch.setattr(reflector_module, "LIST_SILENCE", 5)
+        one.reflector._list_silence = PATIENCE
         api.answering.set()
         await one.until(a="10.0.0.1")
 

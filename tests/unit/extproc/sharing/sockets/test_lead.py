@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from support.eventually import PATIENCE
 
-from extproc.sharing.sockets import lead as module
 from extproc.sharing.sockets.lead import Lead
 
 
@@ -24,10 +23,9 @@ async def test_one_leads(tmp_path: Path) -> None:
 
 
 async def test_what_keeps_it_from_leading_is_said_at_once_and_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
-    lead = Lead(str(tmp_path / ".lead"))
+    lead = Lead(str(tmp_path / ".lead"), retry_after=0.0)
     (tmp_path / ".lead").mkdir()
     waiting = asyncio.create_task(lead.taken())
 

@@ -7,13 +7,13 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from support.eventually import PATIENCE, eventually
 
 from extproc.sharing.replica import Replica
-from extproc.sharing.sockets import peers as module
 from extproc.sharing.sockets.peers import Peers
 from extproc.sharing.topic import Incoming
 from scheduler.pool.shared import Event, SharedStore
@@ -23,8 +23,8 @@ PODS = tuple(Pod(f"10.0.0.{number}:8000") for number in range(1, 4))
 
 
 class Process:
-    def __init__(self, folder: Path, name: str, others: str) -> None:
-        self.peers = Peers(str(folder / name), {other: str(folder / other) for other in others})
+    def __init__(self, folder: Path, name: str, others: str, **limits: Any) -> None:
+        self.peers = Peers(str(folder / name), {other: str(folder / other) for other in others}, **limits)
         tell = self.peers.teller("default")
         self.store = SharedStore(2.0, lambda _pod: None, tell)
         self.store.set_pods(PODS, 0.0)
@@ -127,11 +127,8 @@ async def test_a_pool_that_only_one_has_does_not_matter(three: list[Process], ca
     assert not caplog.records
 
 
-async def test_one_that_does_not_listen_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 1 << 16)
-    a = Process(tmp_path, "a", "b")
+async def test_one_that_does_not_listen_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a = Process(tmp_path, "a", "b", max_waiting=1 << 16)
     async with telling(a, tmp_path / "b") as listener:
         with await accepted(listener):
 
@@ -175,11 +172,8 @@ class Unspeakable:
         return iter(())
 
 
-async def test_one_that_cannot_be_told_is_told_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
-    a = Process(tmp_path, "a", "b")
+async def test_one_that_cannot_be_told_is_told_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a = Process(tmp_path, "a", "b", retry_after=0.0)
     a.peers.replicas["odd"] = Unspeakable()
     async with telling(a, tmp_path / "b") as listener:
         with await accepted(listener):
@@ -202,12 +196,8 @@ class Endless:
         return repeat(("note",))
 
 
-async def test_one_that_ends_while_it_is_told_does_not_hold_up_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "HISTORY_PAUSE", 0.0)
-    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
-    a = Process(tmp_path, "a", "b")
+async def test_one_that_ends_while_it_is_told_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    a = Process(tmp_path, "a", "b", history_pause=0.0, retry_after=0.0)
     a.peers.replicas["endless"] = Endless()
     async with telling(a, tmp_path / "b") as listener:
         for _ in range(2):

@@ -506,9 +506,9 @@ def test_paused_stream_is_reset_by_the_peer() -> None:
     peer.calls[0].stream.resume()
 
 
-def test_too_much_waits_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MAX_FRAME", 1000)
+def test_too_much_waits_on_one_stream() -> None:
     peer = Peer(waits, max_message=1000)
+    peer.machine._link.max_frame = 1000
     peer.said(opening(1), message(1, b"wait"))
     heard = []
     for _ in range(20):
@@ -643,11 +643,9 @@ def test_call_that_is_answered_ignores_the_rest_of_the_request() -> None:
     assert (call.messages, call.half_closes, call.ends, peer.machine.held) == ([b"x"], 0, 1, 0)
 
 
-def test_windows_are_topped_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "TOP_UP", 1000)
-    monkeypatch.setattr(http2, "READ_ON", 1000)
-    monkeypatch.setattr(stream, "READ_ON", 1000)
+def test_windows_are_topped_up() -> None:
     peer = Peer(silent)
+    peer.machine._link.top_up = peer.machine._link.read_on = 1000
     peer.said(opening(1), opening(3))
     heard = peer.said(message(1, bytes(395)), message(3, bytes(395)), frame(DATA, PADDED, 1, b"\xff" + bytes(255)))
     assert heard == [Frame(WINDOW_UPDATE, 0, 0, (1056).to_bytes(4))]
@@ -668,7 +666,7 @@ def test_window_that_is_not_kept_to() -> None:  # 6.9.1/2
 def test_window_of_a_stream_that_is_not_read_from() -> None:
     peer = Peer(lambda call, payload: call.stream.pause() if payload == b"x" else None)
     peer.said(opening(1), message(1, b"x"))
-    assert peer.said(frame(DATA, 0, 1, bytes(http2.READ_ON))) == []
+    assert peer.said(frame(DATA, 0, 1, bytes(stream.READ_ON))) == []
     peer.calls[0].stream.resume()
     assert [(f.kind, f.stream_id) for f in peer.heard()] == [(WINDOW_UPDATE, 1)]
 
