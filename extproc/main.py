@@ -217,10 +217,7 @@ def simulate(
 @app.command()
 def explain(
     body: Annotated[
-        Path,
-        typer.Argument(
-            help="File with a request's body (JSON); - is standard input.", exists=True, dir_okay=False, allow_dash=True
-        ),
+        typer.FileBinaryRead, typer.Argument(help="File with a request's body (JSON); - is standard input.")
     ],
     admin: AdminOption = "127.0.0.1:9090",
     path: Annotated[str, typer.Option(help="Path of the request: says which API it is of.")] = "/v1/chat/completions",
@@ -230,7 +227,7 @@ def explain(
     from extproc.admin.explain import ExplainError, run
 
     try:
-        run(sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes(), admin, path, as_json=json)
+        run(body.read(), admin, path, as_json=json)
     except ExplainError as error:
         fail(str(error), 1)
 

@@ -1,4 +1,4 @@
-"""`infer-gateway explain`: one decision of a running sidecar, as a table."""
+"""`infer-gateway explain`: one decision of a running sidecar, as a table of plain text."""
 
 import json
 from typing import Any
@@ -6,10 +6,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from extproc.admin.columns import columns
 from extproc.errors import GatewayError
 
 #: Seconds. A decision takes less than a thousandth of one.
@@ -27,11 +24,7 @@ def run(body: bytes, admin: str, path: str, *, as_json: bool) -> None:
         ExplainError: there is no answer, or the request would be refused.
     """
     row = _ask(body, admin, path)
-    console = Console()
-    if as_json:
-        console.print_json(json.dumps(row))
-    else:
-        _show(row, console)
+    print(json.dumps(row, indent=2) if as_json else _shown(row))
 
 
 def _ask(body: bytes, admin: str, path: str) -> dict[str, Any]:
@@ -54,22 +47,20 @@ def _message(body: bytes) -> str:
         return body.decode(errors="replace")[:200]
 
 
-def _show(row: dict[str, Any], console: Console) -> None:
+def _shown(row: dict[str, Any]) -> str:
     weights: dict[str, float] = row["weights"]
-    # Text, since names come from clients and rich would read markup in a string.
-    title = Text(f"{row['model']}: {row['prompt_tokens']} prompt tokens, {row['uncached_tokens']} to compute")
-    grid = Table(title=title)
-    grid.add_column("pod")
-    for name, weight in weights.items():
-        grid.add_column(f"{name} ×{weight:g}", justify="right")
-    grid.add_column("total", justify="right", style="bold")
-    grid.add_column("in flight", justify="right")
+    title = f"{row['model']}: {row['prompt_tokens']} prompt tokens, {row['uncached_tokens']} to compute"
+    # Heads are broken at their hyphens: five scorers fit on 80 columns.
+    scorers = [f"{name} ×{weight:g}".replace("-", "-\n").replace(" ", "\n") for name, weight in weights.items()]
+    heads = ["pod", *scorers, "total", "in\nflight"]
     order = {address: place for place, address in enumerate(row["pods"], 1)}
+    rows = []
     for candidate in row["candidates"]:
         place = order.get(candidate["pod"])
         scores = [f"{candidate['scores'][name]:.1f}" if name in candidate["scores"] else "-" for name in weights]
         name = candidate["pod"] if place is None else f"{candidate['pod']} ({place})"
-        grid.add_row(name, *scores, f"{candidate['total']:.1f}", str(candidate["in_flight"]))
-    console.print(grid)
-    for name, left in row["filtered"].items():
-        console.print(f"after filter {name}: {left} pods")
+        rows.append([name, *scores, f"{candidate['total']:.1f}", str(candidate["in_flight"])])
+    lines = [title, "", *columns(heads, rows, numbers=frozenset(range(1, len(heads))))]
+    lines += [f"after filter {name}: {left} pods" for name, left in row["filtered"].items()]
+    # Names come from clients: what would move a terminal's cursor is shown, not obeyed.
+    return "\n".join("".join(char if char.isprintable() else repr(char)[1:-1] for char in line) for line in lines)

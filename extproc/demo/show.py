@@ -3,26 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from extproc.admin.columns import columns
 from extproc.demo.workload import Served
 
-#: Heading, and whether the column is of numbers, which end at one place.
-_COLUMNS = (
-    ("turn", False), ("pod", False), ("status", True), ("ms", True), ("prompt", True), ("cached", True),
-    ("why this pod", False),
-)  # fmt: skip
+_HEADS = ("turn", "pod", "status", "ms", "prompt", "cached", "why this pod")
+_NUMBERS = frozenset({2, 3, 4, 5})
 
 
 def table(served: Sequence[Served]) -> str:
     """One line a request: the pod that served, the tokens of its prompt that the pod's cache held, and the reason."""
-    rows = [[name for name, _ in _COLUMNS], *[_row(one) for one in served]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = []
-    for row in rows:
-        cells = [
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, (_, number) in zip(row, widths, _COLUMNS, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
+    lines = columns(_HEADS, [_row(one) for one in served], numbers=_NUMBERS)
     lines += [f"{one.conversation} #{one.turn}: {one.error}" for one in served if one.error]
     return "\n".join(lines)
 
