@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from random import Random
 from statistics import median
+from struct import pack
 from time import process_time_ns
 
 import numpy as np
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scheduler.builder import build
 from scheduler.config import PluginConfig, SchedulerConfig
 from scheduler.cycle import schedule
+from scheduler.prefix import Unit
 from scheduler.profile import Profile
 from scheduler.registry import in_tree_registry
 from scheduler.types import Pod, Prompt, Request, Snapshot
@@ -80,7 +82,7 @@ def measure(count: int, kilobytes: int, rounds: int, *, full: int) -> tuple[floa
     snapshot = fleet(count, rng)
     profile = profile_of(full or 50_000)
     if full:
-        fill(profile, snapshot, rng)
+        fill(profile, snapshot, full, rng)
     traffic = Traffic(kilobytes * 1024, rng)
     requests = [traffic.next() for _ in range(WARM_UP + rounds)]
     times = []
@@ -105,11 +107,13 @@ def profile_of(blocks: int) -> Profile:
     return build(SchedulerConfig(plugin_config=(PluginConfig("prefix-cache", args),)), in_tree_registry())[0]
 
 
-def fill(profile: Profile, snapshot: Snapshot, rng: Random) -> None:
+def fill(profile: Profile, snapshot: Snapshot, blocks: int, rng: Random) -> None:
     index = profile.plugins["prefix-cache"].index
     for pod in snapshot.pods:
-        for _ in range(index.max_blocks_per_pod // 128 + 1):
-            index.record([tuple(rng.getrandbits(64) for _ in range(16)) for _ in range(8)], pod.address)
+        for _ in range(blocks // 128 + 1):
+            for _ in range(8):
+                numbers = [64, *(rng.getrandbits(64) for _ in range(16))]
+                index.record([Unit(64, pack(f"<{len(numbers)}Q", *numbers))], pod.address)
 
 
 def main() -> None:

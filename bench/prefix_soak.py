@@ -11,11 +11,12 @@ import sys
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from struct import pack
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scheduler.prefix import PrefixIndex, Unit, packed
+from scheduler.prefix import PrefixIndex, Unit
 
 #: Blocks of one prompt.
 CHAIN = 128
@@ -36,9 +37,16 @@ def empty(per_pod: int) -> PrefixIndex:
 
 def chain(rng: Random, unit: int) -> list[Unit]:
     """The hashes of a prompt that nobody has seen."""
-    return [
-        tuple([rng.getrandbits(64) for _ in range(start, min(start + unit, CHAIN))]) for start in range(0, CHAIN, unit)
-    ]
+    units = []
+    for start in range(0, CHAIN, unit):
+        numbers = [64, *(rng.getrandbits(64) for _ in range(start, min(start + unit, CHAIN)))]
+        units.append(Unit(64, pack(f"<{len(numbers)}Q", *numbers)))
+    return units
+
+
+def note(units: list[Unit]) -> bytes:
+    """What another process is told of units that it does not know."""
+    return b"".join([unit.count.to_bytes(8, "little") + unit.data for unit in reversed(units)])
 
 
 def soak(blocks: int, pods: int, per_pod: int) -> None:
@@ -66,12 +74,12 @@ def footprint(pods: int, per_pod: int, case: str) -> None:
     before = resident()
     for _ in range(per_pod // CHAIN + 1):
         common = chain(rng, index.unit)
-        data = packed(common)
+        data = note(common)
         for pod in range(pods):
             if case == SHARED:
                 index.record(common, f"pod-{pod}")
             elif case == TOLD:
-                index.record_packed(data, f"pod-{pod}")
+                index.record_note(data, f"pod-{pod}")
             else:
                 index.record(chain(rng, index.unit), f"pod-{pod}")
     each = (resident() - before) / index.entries

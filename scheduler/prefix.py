@@ -1,55 +1,90 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Which pod holds which prefix: an exact index of the blocks of prompts that were sent to each pod.
 
-A prompt's head is cut into blocks of `block_size` bytes, and each block's hash is seeded by the hash of the block
-before it, so that a hash names a whole prefix. The first is seeded by the model (or LoRA adapter) and a secret, so that
-models never match each other and nobody can prepare collisions. A tail shorter than a block is not hashed.
+A prompt is cut into blocks, and each block's hash is seeded by the hash of the block before it, so that a hash names a
+whole prefix. The first is seeded by the model (or LoRA adapter) and a secret, so that models never match each other and
+nobody can prepare collisions. The first `max_blocks` blocks are of `block_size` bytes; behind them a block is of
+`1/COARSE` of what comes before it, to the prompt's end: what a match may be short of is a small share of the prompt,
+and their number grows with its logarithm. A tail shorter than a block is not hashed.
 
 What is seen again and again is the beginning of a prompt, so that hashes go by *units* of up to `UNIT` blocks, counted
 from the first; the last one of a prompt has what is left. The hash of its last block names a unit, and all before it.
 A prompt is matched block by block all the same: one dictionary says for each block which pods hold it, as a bit mask of
-pod slots. A pod holds the blocks of its units, and forgets whole units, the one that was touched least recently first,
-to have no more than `max_blocks_per_pod` blocks. A prompt's units are touched last to first, so that a short prefix
-outlives its extensions.
+pod slots. Most units are never shared in part. So a unit is *folded* at first: of its blocks only the first and the
+last are in the dictionary. It is unfolded when another unit begins with the same block, or a prompt that ends within it
+is looked for; both happen once in a unit's life.
 
-Memory, measured with CPython 3.11 and full LRUs of 50,000 blocks (`bench/prefix_soak.py`): 120 bytes an entry at 8 pods
-and 147 at 64, where no two pods share a block (0.47 GB for the 64), 20 to 23 at 64 where all do.
+A pod holds the blocks of its units, and forgets whole units, the one that was touched least recently first, to have no
+more than `max_blocks_per_pod` blocks of the prompts' heads and no more text than its KV cache has room for. A prompt's
+units are touched last to first, so that a short prefix outlives its extensions.
+
+Other processes are told of units, not of blocks: of one that the pod held before, its name (`Note`).
 """
 
 from array import array
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from struct import iter_unpack, pack
-from sys import byteorder
+from struct import iter_unpack, pack, unpack
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from scheduler.types import FloatArray, Prompt, Snapshot
 
-#: Hashes of blocks that follow each other, at least one.
-Unit = tuple[int, ...]
-
 #: Blocks of a unit. More make long prompts cheaper and short ones, whose last unit is most of them, dearer.
 UNIT = 16
+#: A block behind the head is this part of the text before it, rounded down to a power of two: a match is short of less
+#: than 3 % of the prompt, and a prompt of 256 KiB has 160 such blocks.
+COARSE = 32
+#: Bytes of the least block behind the head.
+LEAST_COARSE = 256
 #: Units that a pod has room for at the least, where that takes smaller ones: what goes at once is a small part of it.
 UNITS_PER_POD = 64
+#: Blocks of prompts' heads per pod where neither the configuration nor the engine says how many.
+BLOCKS_PER_POD = 50_000
+#: Bytes of text per pod where the engine does not tell the size of its KV cache: about a million tokens.
+TEXT_PER_POD = 4 << 20
+#: The most blocks of a pod, whatever its engine tells: 50 MB of memory.
+MOST_BLOCKS = 1_000_000
 #: Touches remembered per unit that a pod has room for, and at the least one per block. Bounds the memory of a pod whose
 #: traffic touches the same few units again and again: what was not touched in all that time goes, room or not.
 TOUCHES_PER_UNIT = 4
 #: Units whose hashes are remembered by their text, in each of two generations: the beginnings of a thousand long
-#: conversations. 4.3 MB a generation at the most.
+#: conversations. 1.5 MB a generation at the most.
 REMEMBERED = 4096
 #: From so many pods on, numpy looks at all at once (some 3 us a call) instead of Python at one by one (0.2 us each).
 _MANY = 16
 #: Blocks of a pod that another process is told of at once: less than a millisecond of its time.
-PIECE = 2_500
+PIECE = 10_000
 #: Dictionaries that the hashes are spread over, by their low bits. A dictionary that entries come to and go from is
 #: copied now and then: of 3.2 million entries in one that took 190 ms, for which every request waited.
 SHARDS = 64
 _SHARD = SHARDS - 1
-#: Bytes of a hash.
+#: Bytes of a hash, and of the number before the hashes of a unit.
 _HASH = 8
+#: Blocks of the least unit that is worth folding: one that has others than its first and its last.
+_FOLDED = 3
+
+
+class Unit:
+    """Blocks of a prompt that follow each other, at least one."""
+
+    __slots__ = ("count", "data", "first", "name", "size")
+
+    def __init__(self, size: int, data: bytes) -> None:
+        #: Bytes of text in each block.
+        self.size = size
+        #: `size`, then the hash of each block, as 64-bit numbers, the low byte first.
+        self.data = data
+        self.count = len(data) // _HASH - 1
+        #: Hashes of the first block and of the last, which names the unit.
+        self.first = int.from_bytes(data[_HASH : 2 * _HASH], "little")
+        self.name = int.from_bytes(data[-_HASH:], "little")
+
+    @property
+    def blocks(self) -> list[int]:
+        """The hash of each block."""
+        return _blocks(self.data)
 
 
 class _Shelf:
@@ -63,14 +98,23 @@ class _Shelf:
     Nothing of this is anything for the garbage collector, which would stop all for as long as it looks at each unit.
     """
 
-    __slots__ = ("bit", "blocks", "more", "picks", "slot", "start", "touches", "units")
+    __slots__ = (
+        "bit", "blocks", "fine", "max_fine", "max_text", "max_touches", "more", "picks", "slot", "start", "text",
+        "touches", "units",
+    )  # fmt: skip
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.bit = 1 << slot
-        #: Different blocks held.
+        #: Different blocks held, those of them that are of a prompt's head, and the bytes of text of all.
         self.blocks = 0
-        #: The blocks of each unit, as 64-bit numbers.
+        self.fine = 0
+        self.text = 0
+        #: Bounds.
+        self.max_fine = 0
+        self.max_text = 0
+        self.max_touches = 0
+        #: `Unit.data` of each unit.
         self.units: dict[int, bytes] = {}
         self.picks: dict[int, int] = {}
         self.more: dict[int, int] = {}
@@ -101,7 +145,7 @@ class PrefixIndex:
         *,
         block_size: int,
         max_blocks: int,
-        max_blocks_per_pod: int,
+        max_blocks_per_pod: int | None = None,
         seed: int,
         remembered: int = REMEMBERED,
         piece: int = PIECE,
@@ -109,9 +153,10 @@ class PrefixIndex:
         """Makes an empty index.
 
         Args:
-            block_size: bytes of text that one hash covers.
-            max_blocks: blocks of a prompt's head that are looked at.
-            max_blocks_per_pod: blocks remembered per pod.
+            block_size: bytes of text that one hash of a prompt's head covers.
+            max_blocks: blocks of the head.
+            max_blocks_per_pod: blocks of heads remembered per pod; None: as many as its KV cache has room for, or
+                `BLOCKS_PER_POD` where that is not known.
             seed: secret of 64 bits; equal seeds make equal hashes.
             remembered: units whose hashes are remembered by their text, in each of two generations.
             piece: blocks of a pod that another process is told of at once.
@@ -119,18 +164,25 @@ class PrefixIndex:
         self.block_size = block_size
         self.max_blocks = max_blocks
         self.max_blocks_per_pod = max_blocks_per_pod
+        self._fine = BLOCKS_PER_POD if max_blocks_per_pod is None else max_blocks_per_pod
         #: Blocks of a unit.
-        self.unit = min(max(max_blocks_per_pod // UNITS_PER_POD, 1), UNIT)
-        self._max_touches = max(TOUCHES_PER_UNIT * max_blocks_per_pod // self.unit, max_blocks_per_pod)
+        self.unit = min(max(self._fine // UNITS_PER_POD, 1), UNIT)
         self._seed = seed
         self._remembered = remembered
         self._piece = piece
-        self._format = f"{block_size}s"
         #: Units by the hash of their text, which is seeded by the hash of the block before it.
         self._seen: dict[int, Unit] = {}
         self._seen_before: dict[int, Unit] = {}
         self._holders: list[dict[int, int]] = [{} for _ in range(SHARDS)]
+        #: Names of folded units by their first block. Who holds the one holds the other.
+        self._folded: dict[int, int] = {}
+        #: Blocks of folded units that are not in the dictionaries.
+        self._inner = 0
         self._shelves: dict[str, _Shelf] = {}
+        #: By slot. Who has none there is not asked for.
+        self._by_slot: list[_Shelf] = []
+        #: Bytes of text that a pod's KV cache has room for, by its address.
+        self._rooms: dict[str, int] = {}
         self._free: list[int] = []
         #: Slots ever handed out.
         self._slots = 0
@@ -140,51 +192,81 @@ class PrefixIndex:
     @property
     def entries(self) -> int:
         """Blocks held, summed over pods."""
-        return sum(shelf.blocks for shelf in self._shelves.values())
+        return sum([shelf.blocks for shelf in self._shelves.values()])
 
     @property
     def hashes_known(self) -> int:
         """Different blocks held by any pod."""
-        return sum(map(len, self._holders))
+        return sum([len(shard) for shard in self._holders]) + self._inner
+
+    def set_room(self, address: str, text: int) -> None:
+        """A pod's KV cache has room for so many bytes of text; 0: that is not known."""
+        if self._rooms.get(address, 0) == text:
+            return
+        if text:
+            self._rooms[address] = text
+        else:
+            del self._rooms[address]
+        shelf = self._shelves.get(address)
+        if shelf is not None:
+            self._bound(shelf, text)
+            self._make_room(shelf)
 
     def hashes(self, model: str, prompt: Prompt) -> tuple[list[Unit], float]:
-        """Hashes of the prompt's full blocks, in units, and the share (0-1) of the prompt's text that they cover."""
-        size = self.block_size
-        limit = size * self.max_blocks
-        head = prompt.head(limit)
-        total = len(head)
-        hashed = total - total % size
-        if not hashed:
-            return [], 0.0
-        last = xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"), self._seed)
-        units: list[Unit] = []
-        seen = self._seen.get
-        step = size * self.unit
-        start = 0
-        while start + step <= hashed:
-            text = head[start : start + step]
-            start += step
-            # Seeded like the blocks' own hashes, and as hard to guess.
-            key = xxh3_64_intdigest(text, last)
-            unit = seen(key)
-            if unit is None:
-                unit = self._seen_before.get(key) or self._hash(text, last)
-                if len(self._seen) >= self._remembered:
-                    self._seen_before, self._seen = self._seen, {}
-                self._seen[key] = unit
-            units.append(unit)
-            last = unit[-1]
-        if start < hashed:
-            units.append(self._hash(head[start:hashed], last))
-        span = hashed / total
-        if total == limit:
-            # Cut off: the rest is counted in characters, as the prompt's length is.
-            characters = total if head.isascii() else len(head.decode("utf-8", "ignore"))
-            span *= min(characters / prompt.length, 1.0)
+        """Hashes of the prompt's full blocks, in units, and the share (0-1) of the prompt's text that they cover.
+
+        A prompt remembers its hashes: when its text is gone, they can still be asked for.
+        """
+        known = prompt.memory.get(self)
+        if known is not None and known[0] == model and known[1] == self._seed:
+            units: list[Unit] = known[2]
+            share: float = known[3]
+            return units, share
+        whole = prompt.text()
+        # Where characters are bytes, they are encoded piece by piece: that stays within the processor's caches.
+        text: str | bytes = whole if whole.isascii() else whole.encode("utf-8", "surrogatepass")
+        units, covered = self._units(model, text, len(text))
+        span = covered / len(text) if covered else 0.0
+        prompt.memory[self] = (model, self._seed, units, span)
         return units, span
 
+    def _units(self, model: str, text: str | bytes, total: int) -> tuple[list[Unit], int]:
+        last = xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"), self._seed)
+        units: list[Unit] = []
+        seen = self._seen
+        size, unit_blocks = self.block_size, self.unit
+        head = size * self.max_blocks
+        start = 0
+        while True:
+            blocks = unit_blocks
+            if start >= head:
+                size = max(1 << (start.bit_length() - 1), LEAST_COARSE * COARSE, self.block_size * COARSE) // COARSE
+            elif start + size * blocks > head:
+                blocks = (head - start) // size
+            end = start + size * blocks
+            if end > total:
+                break
+            part = _bytes(text[start:end])
+            start = end
+            # Seeded like the blocks' own hashes, and as hard to guess.
+            key = xxh3_64_intdigest(part, last)
+            unit = seen.get(key)
+            if unit is None:
+                unit = self._seen_before.get(key) or _hash(part, size, last)
+                if len(seen) >= self._remembered:
+                    self._seen_before = seen
+                    seen = self._seen = {}
+                seen[key] = unit
+            units.append(unit)
+            last = unit.name
+        end = total - (total - start) % size
+        if start < end:
+            units.append(_hash(_bytes(text[start:end]), size, last))
+            start = end
+        return units, start
+
     def match(self, units: list[Unit], pods: Snapshot) -> FloatArray:
-        """The longest prefix that each pod holds without a gap from block 0, as share (0-1) of all blocks of `units`.
+        """The longest prefix that each pod holds without a gap from block 0, as share (0-1) of the text of `units`.
 
         Of each unit only the last block is looked at, and others only to find where pods drop out: who holds a block
         holds those before it, as prompts are touched last to first. There are gaps where notes were taken back of which
@@ -193,41 +275,60 @@ class PrefixIndex:
         held, and the last that counts.
         """
         holders = self._holders
-        first = units[0][0] if units else 0
+        first = units[0].first if units else 0
         alive = holders[first & _SHARD].get(first, 0)
         if not (units and alive):
             return np.zeros(len(pods))
-        count = len(units[0]) * (len(units) - 1) + len(units[-1])
-        # Which slots drop out together, and their share.
-        found: list[tuple[int, float]] = []
+        # Which slots drop out together, and the bytes of text that they hold.
+        found: list[tuple[int, int]] = []
         before = 0
         for unit in units:
-            last = unit[-1]
+            last = unit.name
             mask = holders[last & _SHARD].get(last, 0) & alive
-            # Pods drop out in this unit: each time round finds by bisection the first block that some of them lack.
-            low = 0
-            while mask != alive:
-                high = len(unit) - 1
-                rest = mask
-                while low < high:
-                    middle = (low + high) >> 1
-                    block = unit[middle]
-                    here = holders[block & _SHARD].get(block, 0) & alive
-                    if here == alive:
-                        low = middle + 1
-                    else:
-                        high = middle
-                        rest = here
-                found.append((alive ^ rest, (before + low) / count))
-                alive = rest
-                mask &= rest
-                low += 1
-            if not alive:
-                break
-            before += len(unit)
+            if mask != alive:
+                folded = self._folded.get(unit.first)
+                if folded is None:
+                    alive = self._parting(unit, alive, mask, before, found)
+                elif folded == last:
+                    # No other unit begins like it: who does not hold all of it holds nothing of it.
+                    found.append((alive ^ mask, before))
+                    alive = mask
+                else:
+                    self._unfold(unit.first, folded)
+                    mask = holders[last & _SHARD].get(last, 0) & alive
+                    alive = self._parting(unit, alive, mask, before, found)
+                if not alive:
+                    break
+            before += unit.size * unit.count
         else:
-            found.append((alive, 1.0))
-        return self._shares(found, pods)
+            found.append((alive, before))
+        total = 0
+        for unit in units:
+            total += unit.size * unit.count
+        return self._shares([(mask, held / total) for mask, held in found], pods)
+
+    def _parting(self, unit: Unit, alive: int, mask: int, before: int, found: list[tuple[int, int]]) -> int:
+        """Finds where pods drop out within a unit; those of `mask` hold it all. Returns who is left."""
+        holders, blocks, size = self._holders, unit.blocks, unit.size
+        low = 0
+        # Each time round finds by bisection the first block that some of them lack.
+        while mask != alive:
+            high = len(blocks) - 1
+            rest = mask
+            while low < high:
+                middle = (low + high) >> 1
+                block = blocks[middle]
+                here = holders[block & _SHARD].get(block, 0) & alive
+                if here == alive:
+                    low = middle + 1
+                else:
+                    high = middle
+                    rest = here
+            found.append((alive ^ rest, before + low * size))
+            alive = rest
+            mask &= rest
+            low += 1
+        return alive
 
     def record(self, units: Sequence[Unit], address: str) -> Callable[[], None]:
         """Notes that a pod is to hold these units. Call the answer to take the note back.
@@ -236,46 +337,63 @@ class PrefixIndex:
         pick relies on, earlier or later, is not lost. Where touches were forgotten in the meantime, a unit may go
         early: the index then claims too little, never too much.
         """
+        return self.record_news(units, address)[0]
+
+    def record_news(self, units: Sequence[Unit], address: str) -> tuple[Callable[[], None], bytes]:
+        """`record`, and the note by which another process does the same with `record_note`.
+
+        A note is one unit after the other, the prompt's last one first. A unit that the pod did not hold is the number
+        of its blocks and its `data`; one that it held is a 0 and its name. Numbers are of 64 bits, the low byte first.
+        """
         shelf = self._shelves.get(address) or self._shelf(address)
         picks = shelf.picks
-        known = picks.get
-        names = []
+        names: list[int] = []
+        news: list[bytes] = []
         # Last to first, so that a prefix's first blocks are the last to go.
         for unit in reversed(units):
-            name = unit[-1]
+            name = unit.name
             names.append(name)
-            count = known(name)
+            count = picks.get(name)
             if count is None:
-                self._add(shelf, name, unit)
+                self._add(shelf, name, unit.first, unit.data)
+                news.append(unit.count.to_bytes(_HASH, "little"))
+                news.append(unit.data)
             else:
                 picks[name] = count + 1
-        # Through an array, which takes a list in a third less time than `extend` takes an iterator.
-        shelf.touches.extend(array("Q", names))
-        if shelf.blocks > self.max_blocks_per_pod or len(shelf.touches) - shelf.start > self._max_touches:
-            self._make_room(shelf)
-        # Names alone: whoever may call this later keeps it, long after the units have gone.
-        return partial(self._take_back, shelf, names)
+                news.append(_KNOWN)
+                news.append(unit.data[-_HASH:])
+        return self._touched(shelf, names), b"".join(news)
 
-    def record_packed(self, data: bytes, address: str) -> Callable[[], None]:
-        """`record` of what another process packed.
+    def record_note(self, note: bytes, address: str) -> Callable[[], None]:
+        """`record` of what another process noted. What it takes for known and is not known here is left out.
 
         Raises:
             ValueError: it is no such thing; nothing was noted.
         """
-        shelf = self._shelves.get(address)
-        known: Container[int] = () if shelf is None else shelf.picks
-        numbers = array("Q", data)
-        units: list[Unit] = []
-        start, total = 0, len(numbers)
-        while start < total:
-            end = start + numbers[start]
-            if not start < end < total:
+        found: list[tuple[int, int]] = []
+        at, total = 0, len(note)
+        while at < total:
+            count = int.from_bytes(note[at : at + _HASH], "little")
+            start = at + _HASH
+            at = start + (count + 1) * _HASH
+            if at > total or (count and note[start : start + _HASH] == _KNOWN):
                 raise ValueError("a unit of blocks that is empty or cut off")
-            name = numbers[end]
-            # Of a unit that the pod holds no more is needed than the name.
-            units.append((name,) if name in known else tuple(numbers[start + 1 : end + 1]))
-            start = end + 1
-        return self.record(units, address)
+            found.append((start, at))
+        shelf = self._shelves.get(address) or self._shelf(address)
+        picks = shelf.picks
+        names: list[int] = []
+        for start, end in found:
+            name = int.from_bytes(note[end - _HASH : end], "little")
+            known = picks.get(name)
+            if known is not None:
+                picks[name] = known + 1
+            elif end - start > _HASH:
+                first = int.from_bytes(note[start + _HASH : start + 2 * _HASH], "little")
+                self._add(shelf, name, first, note[start:end])
+            else:
+                continue
+            names.append(name)
+        return self._touched(shelf, names)
 
     def reseed(self, seed: int) -> None:
         """Another secret. Drops all that is held: what was hashed with the one before would never be found."""
@@ -285,7 +403,7 @@ class PrefixIndex:
         self._seen, self._seen_before = {}, {}
 
     def newest(self, limit: int) -> Iterator[tuple[str, bytes]]:
-        """For each pod the units that were touched last, of up to `limit` blocks, for `record_packed`.
+        """For each pod the units that were touched last, of up to `limit` blocks, as notes.
 
         Oldest piece first. No piece takes long here or there: of a pod's touches no more are looked at than so many
         blocks have room for.
@@ -293,25 +411,26 @@ class PrefixIndex:
         for address, shelf in list(self._shelves.items()):
             start = max(shelf.start, len(shelf.touches) - TOUCHES_PER_UNIT * limit)
             held = filter(shelf.picks.__contains__, reversed(shelf.touches[start:]))
-            # Newest first, which is how `record` takes them: a prefix's first block is touched last.
+            # Newest first; a note is oldest first, as a prefix's first block is touched last.
             pieces: list[list[bytes]] = []
             blocks = room = 0
             for name in dict.fromkeys(held):
                 unit = shelf.units[name]
-                size = len(unit) // _HASH
+                size = len(unit) // _HASH - 1
                 blocks += size
                 if blocks > limit:
                     break
                 if size > room:
                     pieces.append([])
                     room = max(self._piece, size)
-                pieces[-1].append(size.to_bytes(_HASH, byteorder) + unit)
+                pieces[-1].append(size.to_bytes(_HASH, "little") + unit)
                 room -= size
             for piece in reversed(pieces):
-                yield address, b"".join(piece)
+                yield address, b"".join(reversed(piece))
 
     def forget(self, address: str) -> None:
         """The pod is gone or empty: drops all that it held, in time proportional to that."""
+        self._rooms.pop(address, None)
         shelf = self._shelves.pop(address, None)
         if shelf is None:
             return
@@ -321,9 +440,6 @@ class PrefixIndex:
         shelf.picks = {}
         self._free.append(shelf.slot)
         self._version += 1
-
-    def _hash(self, text: bytes, last: int) -> Unit:
-        return tuple([last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(self._format, text)])
 
     def _shares(self, found: list[tuple[int, float]], pods: Snapshot) -> FloatArray:
         """A share for each pod, of those for masks of slots; 0 where it is in none."""
@@ -360,14 +476,37 @@ class PrefixIndex:
             bits = np.frombuffer(mask.to_bytes((self._slots + 7) // 8, "little"), np.uint8)
             shares[:-1][np.unpackbits(bits, count=self._slots, bitorder="little").view(np.bool_)] = share
 
+    def _touched(self, shelf: _Shelf, names: list[int]) -> Callable[[], None]:
+        # Through an array, which takes a list in a third less time than `extend` takes an iterator.
+        shelf.touches.extend(array("Q", names))
+        if (
+            shelf.fine > shelf.max_fine
+            or shelf.text > shelf.max_text
+            or len(shelf.touches) - shelf.start > shelf.max_touches
+        ):
+            self._make_room(shelf)
+        # Names alone: whoever may call this later keeps it, long after the units have gone.
+        return partial(self._take_back, shelf, names)
+
+    def _bound(self, shelf: _Shelf, room: int) -> None:
+        """Sets the bounds of a shelf, by the bytes of text that its pod has room for; 0: nobody knows."""
+        if self.max_blocks_per_pod is not None or not room:
+            shelf.max_fine = self._fine
+            # What the pod was told to remember of heads is not cut short by what is not known of its size.
+            shelf.max_text = room or max(TEXT_PER_POD, self._fine * self.block_size)
+        else:
+            shelf.max_fine = min(room // self.block_size + 1, MOST_BLOCKS)
+            shelf.max_text = room
+        shelf.max_touches = max(TOUCHES_PER_UNIT * shelf.max_fine // self.unit, shelf.max_fine)
+
     def _make_room(self, shelf: _Shelf) -> None:
         touches = shelf.touches
         start = shelf.start
-        must = len(touches) - self._max_touches
-        while shelf.blocks > self.max_blocks_per_pod or start < must:
+        must = len(touches) - shelf.max_touches
+        while start < len(touches) and (shelf.fine > shelf.max_fine or shelf.text > shelf.max_text or start < must):
             self._lower(shelf, touches[start])
             start += 1
-        if start > self.max_blocks_per_pod:
+        if start > shelf.max_fine:
             # Moving what is left costs little when it is done once for so many touches.
             del touches[:start]
             start = 0
@@ -387,41 +526,85 @@ class PrefixIndex:
             del picks[name]
             self._drop(shelf, name)
 
-    def _add(self, shelf: _Shelf, name: int, unit: Unit) -> None:
-        holders, bit, more = self._holders, shelf.bit, shelf.more
+    def _add(self, shelf: _Shelf, name: int, first: int, data: bytes) -> None:
         shelf.picks[name] = 1
-        shelf.units[name] = array("Q", unit).tobytes()
-        blocks = len(unit)
-        for block in unit:
-            shard = holders[block & _SHARD]
-            mask = shard.get(block, 0)
-            if mask & bit:
-                more[block] = more.get(block, 0) + 1
-                blocks -= 1
-            else:
-                shard[block] = mask | bit
-        shelf.blocks += blocks
+        shelf.units[name] = data
+        count = len(data) // _HASH - 1
+        folded = self._folded.get(first)
+        if folded is not None and folded != name:
+            self._unfold(first, folded)
+            folded = None
+        if folded is None:
+            if count < _FOLDED or first == name or first in self._holders[first & _SHARD]:
+                self._count(shelf, data, sum([self._hold(shelf, block) for block in _blocks(data)]))
+                return
+            self._folded[first] = name
+            self._inner += count - 2
+        self._count(shelf, data, count - 2 + self._hold(shelf, first) + self._hold(shelf, name))
 
     def _drop(self, shelf: _Shelf, name: int) -> None:
-        holders, bit, more = self._holders, shelf.bit, shelf.more
-        unit = array("Q", shelf.units.pop(name))
-        blocks = len(unit)
-        for block in unit:
-            others = more.get(block)
-            if others is None:
-                shard = holders[block & _SHARD]
-                rest = shard[block] ^ bit
-                if rest:
-                    shard[block] = rest
-                else:
-                    del shard[block]
+        data = shelf.units.pop(name)
+        first = int.from_bytes(data[_HASH : 2 * _HASH], "little")
+        if self._folded.get(first) == name:
+            inner = len(data) // _HASH - 3
+            self._count(shelf, data, -(inner + self._let_go(shelf, first) + self._let_go(shelf, name)))
+            if name not in self._holders[name & _SHARD]:
+                del self._folded[first]
+                self._inner -= inner
+        else:
+            self._count(shelf, data, -sum([self._let_go(shelf, block) for block in _blocks(data)]))
+
+    def _unfold(self, first: int, name: int) -> None:
+        """Puts all blocks of a unit into the dictionaries, for each pod that holds it."""
+        del self._folded[first]
+        mask = self._holders[name & _SHARD].get(name, 0)
+        inner: list[int] = []
+        while mask:
+            low = mask & -mask
+            mask ^= low
+            shelf = self._by_slot[low.bit_length() - 1]
+            data = shelf.units.get(name)
+            if data is None:
+                continue
+            if not inner:
+                inner = _blocks(data)[1:-1]
+                self._inner -= len(inner)
+            self._count(shelf, data, sum([self._hold(shelf, block) for block in inner]) - len(inner))
+
+    def _hold(self, shelf: _Shelf, block: int) -> int:
+        """A unit holds a block. Returns 1 if no other of the pod's does."""
+        shard = self._holders[block & _SHARD]
+        mask = shard.get(block, 0)
+        if mask & shelf.bit:
+            shelf.more[block] = shelf.more.get(block, 0) + 1
+            return 0
+        shard[block] = mask | shelf.bit
+        return 1
+
+    def _let_go(self, shelf: _Shelf, block: int) -> int:
+        """A unit holds a block no more. Returns 1 if no other of the pod's does."""
+        others = shelf.more.get(block)
+        if others is not None:
+            if others > 1:
+                shelf.more[block] = others - 1
             else:
-                blocks -= 1
-                if others > 1:
-                    more[block] = others - 1
-                else:
-                    del more[block]
-        shelf.blocks -= blocks
+                del shelf.more[block]
+            return 0
+        shard = self._holders[block & _SHARD]
+        rest = shard[block] ^ shelf.bit
+        if rest:
+            shard[block] = rest
+        else:
+            del shard[block]
+        return 1
+
+    def _count(self, shelf: _Shelf, data: bytes, blocks: int) -> None:
+        """So many blocks more, of a unit."""
+        size = int.from_bytes(data[:_HASH], "little")
+        shelf.blocks += blocks
+        shelf.text += blocks * size
+        if size == self.block_size:
+            shelf.fine += blocks
 
     def _shelf(self, address: str) -> _Shelf:
         if self._free:
@@ -430,15 +613,31 @@ class PrefixIndex:
             slot = self._slots
             self._slots += 1
         shelf = self._shelves[address] = _Shelf(slot)
+        if slot == len(self._by_slot):
+            self._by_slot.append(shelf)
+        else:
+            self._by_slot[slot] = shelf
+        self._bound(shelf, self._rooms.get(address, 0))
         self._version += 1
         return shelf
 
 
-def packed(units: Sequence[Unit]) -> bytes:
-    """Units for another process of this machine: of each how many blocks, then their hashes, as 64-bit numbers."""
-    numbers: list[int] = []
-    for unit in units:
-        numbers.append(len(unit))
-        numbers += unit
-    # `struct` takes them in two thirds of an array's time.
-    return pack(f"={len(numbers)}Q", *numbers)
+#: What stands before the name of a unit that is known.
+_KNOWN = bytes(_HASH)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _hash(text: bytes, size: int, last: int) -> Unit:
+    """The unit of a text of whole blocks, behind the block with the hash `last`."""
+    hashes = [size, *[last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(f"{size}s", text)]]
+    return Unit(size, pack(f"<{len(hashes)}Q", *hashes))
+
+
+def _blocks(data: bytes) -> list[int]:
+    """Hashes out of `Unit.data`."""
+    numbers = list(unpack(f"<{len(data) // _HASH}Q", data))
+    del numbers[0]
+    return numbers

@@ -22,46 +22,26 @@ MAX_SELECTIONS = 32
 
 
 class Prompt:
-    """The text of a prompt in the order in which a model sees it, in parts, so that only what is hashed is encoded."""
+    """The text of a prompt in the order in which a model sees it, in parts until somebody wants the whole."""
 
-    __slots__ = ("_parts", "_seen", "length")
+    __slots__ = ("_parts", "length", "memory")
 
     def __init__(self, parts: Sequence[str] = ()) -> None:
         self._parts = parts
-        # The most that anybody has asked for.
-        self._seen = 0
         #: Characters in all.
         self.length = sum(map(len, parts))
+        #: What a plugin found out about the text, by a key of its own: it stays when the text goes.
+        self.memory: dict[Any, Any] = {}
 
-    def head(self, limit: int) -> bytes:
-        """The first `limit` bytes of the UTF-8 text (it may end inside a character: hashes do not mind).
+    def text(self) -> str:
+        """The whole text; lone surrogates may be in it. Empty after `drop_text`."""
+        if len(self._parts) > 1:
+            self._parts = ("".join(self._parts),)
+        return self._parts[0] if self._parts else ""
 
-        Lone surrogates are encoded as such: a client's bad text must never fail a decision.
-        """
-        if limit > self._seen:
-            self._seen = limit
-        return self._start(limit).encode("utf-8", "surrogatepass")[:limit]
-
-    def drop_unseen(self) -> None:
-        """Lets go of the text behind what `head` was asked for so far; from then on, no more can be asked for.
-
-        For requests that were decided and go on for minutes: what looked at the head may look again.
-        """
-        if self.length > 2 * self._seen:
-            self._parts = (self._start(self._seen),)
-
-    def _start(self, limit: int) -> str:
-        """The first `limit` characters. Each is at least one byte, so there are as many bytes at the least."""
-        if len(self._parts) == 1:
-            return self._parts[0][:limit]
-        taken: list[str] = []
-        size = 0
-        for part in self._parts:
-            taken.append(part)
-            size += len(part)
-            if size >= limit:
-                break
-        return "".join(taken)[:limit]
+    def drop_text(self) -> None:
+        """Lets go of the text. For requests that were decided and go on for minutes: a prompt may be megabytes."""
+        self._parts = ()
 
     @property
     def tokens(self) -> int:
@@ -69,7 +49,7 @@ class Prompt:
         return self.length // CHARS_PER_TOKEN + 1
 
     def __str__(self) -> str:
-        return "".join(self._parts)
+        return self.text()
 
 
 class Lookup(Protocol):

@@ -76,7 +76,7 @@ class Flight:
         self.key = context.next_key()
         self.decision_seconds = 0.0
         # An answer may take minutes, and a prompt be megabytes.
-        request.prompt.drop_unseen()
+        request.prompt.drop_text()
 
     def observe(self, event: ResponseHeaders | ResponseBody | ResponseTrailers) -> None:
         """Takes in what is shown of the answer."""

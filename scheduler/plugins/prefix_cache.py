@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from scheduler.framework import MAX_SCORE, Cycle, PluginParams, Tell
-from scheduler.prefix import PrefixIndex, packed
+from scheduler.prefix import PrefixIndex
 from scheduler.types import FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
@@ -18,19 +18,20 @@ MAX_TOLD = 10_000
 
 
 class PrefixCacheParams(PluginParams):
-    #: Bytes of text per block.
+    #: Bytes of text per block of a prompt's head.
     block_size: int = Field(64, ge=1, le=1 << 20, alias="blockSizeToHash")
-    #: Blocks of a prompt's beginning that are looked at.
+    #: Blocks of the head: what is scored. Behind it, blocks grow with their distance from the prompt's beginning.
     max_blocks: int = Field(128, ge=1, le=1 << 20, alias="maxBlocksToMatch")
-    #: Blocks remembered per pod.
-    max_blocks_per_pod: int = Field(50_000, ge=1, alias="maxHashCacheSize")
+    #: Blocks of heads remembered per pod. Left out: as many as its KV cache has room for where the engine tells its
+    #: size, else 50,000.
+    max_blocks_per_pod: int | None = Field(None, ge=1, alias="maxHashCacheSize")
 
 
 class PrefixCache:
-    """Score: longest contiguous prefix held, as share of the prompt's blocks. Equal shares score equal.
+    """Score: longest contiguous prefix held, as share of the blocks of the prompt's head. Equal shares score equal.
 
-    Prepares `cycle.prefix_match` for all that read it. What the pod gets is recorded at the pick, so that a second
-    request with the same prefix finds it before the first is answered.
+    Prepares `cycle.prefix_match` for all that read it, which is of the whole prompt. What the pod gets is recorded at
+    the pick, so that a second request with the same prefix finds it before the first is answered.
     """
 
     name: ClassVar[str] = "prefix-cache"
@@ -44,6 +45,7 @@ class PrefixCache:
             # Drawn once per configuration and never part of a decision but as a secret: not a die of the plugin's own.
             seed=randbits(64) if seed is None else seed,
         )
+        self._head = params.block_size * params.max_blocks
         self._tell: Tell | None = None
 
     def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
@@ -54,17 +56,24 @@ class PrefixCache:
             cycle.prefix_span = span
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
-        match = cycle.prefix_match
-        return np.zeros(len(pods)) if match is None else match * MAX_SCORE
+        match, units = cycle.prefix_match, cycle.state.get(_STATE)
+        if match is None or units is None:
+            return np.zeros(len(pods))
+        text = sum([unit.size * unit.count for unit in units])
+        if text <= self._head:
+            whole: FloatArray = match * MAX_SCORE
+            return whole
+        scores: FloatArray = np.minimum(match * (text / self._head), 1.0) * MAX_SCORE
+        return scores
 
     def picked(self, request: Request, pod: Pod, cycle: Cycle) -> Undo | None:  # noqa: ARG002 - contract
         units = cycle.state.get(_STATE)
         if units is None:
             return None
-        undo = self.index.record(units, pod.address)
+        undo, note = self.index.record_news(units, pod.address)
         if self._tell is None:
             return undo
-        return partial(_both, undo, self._tell(pod.address, packed(units)))
+        return partial(_both, undo, self._tell(pod.address, note))
 
     def left(self, pod: Pod) -> None:
         self.index.forget(pod.address)
@@ -76,7 +85,7 @@ class PrefixCache:
         self._tell = tell
 
     def told(self, address: str, data: bytes) -> Undo:
-        return self.index.record_packed(data, address)
+        return self.index.record_note(data, address)
 
     def memory(self) -> Iterator[tuple[str, bytes]]:
         return self.index.newest(MAX_TOLD)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import chain
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from support.snapshots import P, address, snapshot
 from xxhash import xxh3_64_intdigest
 
-from scheduler.prefix import TOUCHES_PER_UNIT, PrefixIndex, packed
+from scheduler.prefix import TOUCHES_PER_UNIT, PrefixIndex, Unit
 from scheduler.types import Prompt
 
 PODS = 20
@@ -20,6 +19,11 @@ MAX_BLOCKS = 8
 
 texts = st.text("ab", max_size=MAX_BLOCKS + 1)
 rows = st.integers(0, PODS - 1)
+
+
+def note(units: list[Unit]) -> bytes:
+    """What another process is told of units that it does not know."""
+    return b"".join([unit.count.to_bytes(8, "little") + unit.data for unit in reversed(units)])
 
 
 class Shelf:
@@ -110,7 +114,7 @@ class Machine(RuleBasedStateMachine):
         assert index.unit == self.UNIT
         return index
 
-    def hashes(self, text: str) -> list[tuple[int, ...]]:
+    def hashes(self, text: str) -> list[Unit]:
         return self.index.hashes("m", Prompt([text]))[0]
 
     def units(self, text: str) -> list[str]:
@@ -129,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         shelf, names = self.shelves[row], self.units(text)[start:]
         shelf.record(names)
         shelf.closed = shelf.closed and not start
-        return self.index.record_packed(packed(self.hashes(text)[start:]), address(row)), shelf, names
+        return self.index.record_note(note(self.hashes(text)[start:]), address(row)), shelf, names
 
     @rule(text=texts)
     def record_everywhere(self, text: str) -> None:
@@ -161,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     def a_newcomer_knows_as_much(self, texts: list[str]) -> None:
         newcomer = self.empty()
         for where, data in self.index.newest(1000):
-            newcomer.record_packed(data, where)
+            newcomer.record_note(data, where)
         assert (newcomer.entries, newcomer.hashes_known) == (self.index.entries, self.index.hashes_known)
         for text in texts:
             self.check(newcomer, text)
@@ -179,9 +183,10 @@ class Machine(RuleBasedStateMachine):
         for row, shelf in enumerate(self.shelves):
             of = self.index._shelves.get(address(row))
             if of is not None:
-                assert of.picks == {self.hashes(text)[-1][-1]: count for text, count in shelf.picks.items()}
+                assert of.picks == {self.hashes(text)[-1].name: count for text, count in shelf.picks.items()}
                 assert of.units.keys() == of.picks.keys()
-                assert sum(of.more.values()) + of.blocks == sum(len(unit) // 8 for unit in of.units.values())
+                assert sum(of.more.values()) + of.blocks == sum(len(unit) // 8 - 1 for unit in of.units.values())
+                assert of.fine == of.text == of.blocks
                 assert len(of.touches) - of.start == len(shelf.touches)
                 assert len(of.touches) <= shelf.max_touches + CAPACITY
 
@@ -193,7 +198,7 @@ class Machine(RuleBasedStateMachine):
     def check(self, index: PrefixIndex, text: str) -> None:
         chain = self.hashes(text)
         for shelf, share in zip(self.shelves, index.match(chain, self.pods).tolist(), strict=True):
-            shelf.check_match(text, round(share * sum(map(len, chain)), 6))
+            shelf.check_match(text, round(share * sum(unit.count for unit in chain), 6))
 
 
 class MachineOfUnits(Machine):
@@ -212,17 +217,18 @@ TestPrefixIndexOfUnits = MachineOfUnits.TestCase
     remembered=st.integers(1, 3),
 )
 def test_hashes_are_those_of_block_after_block(prompts: list[str], block_size: int, unit: int, remembered: int) -> None:
-    index = PrefixIndex(block_size=block_size, max_blocks=11, max_blocks_per_pod=64 * unit, seed=7)
+    index = PrefixIndex(block_size=block_size, max_blocks=64, max_blocks_per_pod=64 * unit, seed=7)
     assert index.unit == unit
     with patch("scheduler.prefix.REMEMBERED", remembered):
         for prompt in prompts:
-            text = prompt.encode()[: 11 * block_size]
+            text = prompt.encode()
             last, wanted = xxh3_64_intdigest(b"m", 7), []
             for end in range(block_size, len(text) + 1, block_size):
                 last = xxh3_64_intdigest(text[end - block_size : end], last)
                 wanted.append(last)
             units, _ = index.hashes("m", Prompt([prompt]))
-            assert list(chain.from_iterable(units)) == wanted
-            assert all(len(one) == unit for one in units[:-1])
-            assert all(0 < len(one) <= unit for one in units)
+            assert [block for one in units for block in one.blocks] == wanted
+            assert all(one.count == unit for one in units[:-1])
+            assert all(0 < one.count <= unit for one in units)
+            assert all((one.first, one.name) == (one.blocks[0], one.blocks[-1]) for one in units)
             assert max(len(index._seen), len(index._seen_before)) <= remembered

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.snapshots import P, address, fleets, snapshot
@@ -9,31 +8,19 @@ from scheduler.types import MAX_SELECTIONS, NO_ADAPTERS, Decision, Pod, Prompt, 
 text = st.text(max_size=40)
 
 
-@given(st.lists(text, max_size=6), st.integers(0, 60))
-def test_the_head_is_the_head_of_the_text(parts: list[str], limit: int) -> None:
-    whole = "".join(parts)
-    prompt = Prompt(parts)
-    assert prompt.head(limit) == whole.encode()[:limit]
-    assert str(prompt) == whole
+@given(st.lists(text, max_size=6))
+def test_the_text_is_its_parts(parts: list[str]) -> None:
+    whole, prompt = "".join(parts), Prompt(parts)
+    assert prompt.text() == prompt.text() == str(prompt) == whole
     assert prompt.length == len(whole)
     assert prompt.tokens == len(whole) // 4 + 1
 
 
-@given(st.lists(text, max_size=6), st.integers(0, 60), st.integers(0, 60))
-def test_what_nobody_asked_for_is_let_go(parts: list[str], seen: int, less: int) -> None:
-    prompt, whole = Prompt(parts), Prompt(parts)
-    prompt.head(min(seen, less))
-    prompt.head(seen)
-    prompt.drop_unseen()
-    assert prompt.head(seen) == whole.head(seen)
-    assert prompt.head(min(seen, less)) == whole.head(min(seen, less))
-    assert (prompt.length, prompt.tokens) == (whole.length, whole.tokens)
-    assert len(str(prompt)) <= 2 * seen
-
-
-@pytest.mark.parametrize("parts", [["\ud800x"], ["a", "\ud800x"]])
-def test_lone_surrogates_do_no_harm(parts: list[str]) -> None:
-    assert Prompt(parts).head(100).endswith(b"\xed\xa0\x80x")
+def test_its_length_and_what_was_found_out_outlive_the_text() -> None:
+    prompt = Prompt(["hello ", "world"])
+    prompt.memory["key"] = 1
+    prompt.drop_text()
+    assert (prompt.text(), prompt.length, prompt.tokens, prompt.memory) == ("", 11, 3, {"key": 1})
 
 
 def test_a_request_finds_nothing_by_default() -> None:

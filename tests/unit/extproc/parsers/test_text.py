@@ -128,7 +128,6 @@ def test_spelling_does_not_matter(path: str, field: str, turn: list[Any], tools:
     one = parse(path, json.dumps(request).encode()).prompt
     other = parse(path, spelled(request, data.draw).encode()).prompt
     assert str(one) == str(other)
-    assert one.head(64) == other.head(64)
 
 
 @every_list

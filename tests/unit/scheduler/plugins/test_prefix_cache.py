@@ -75,7 +75,18 @@ def test_it_tells_the_cycle() -> None:
     of.prepare(request(TEXT), pods, now)
     assert isinstance(now.prefix_match, np.ndarray)
     assert now.prefix_match.tolist() == [0, 1]
-    assert now.prefix_span == 0.5
+    # Five blocks of 64 bytes and one of 256, of 640.
+    assert now.prefix_span == 0.9
+
+
+def test_the_score_is_of_the_head_and_the_match_of_the_whole_prompt() -> None:
+    of, pods, now = plugin(max_blocks=4), snapshot(P(), P(), P()), cycle()
+    pick(of, TEXT[:256] + "x" * 2000, 0)
+    pick(of, TEXT[:128] + "x" * 2000, 1)
+    of.prepare(request(TEXT[:256] + "y" * 2048), pods, now)
+    assert of.score(request(), pods, now).tolist() == [100, 50, 0]
+    assert now.prefix_match is not None
+    assert now.prefix_match.tolist() == [256 / 2304, 128 / 2304, 0]
 
 
 def test_statistics() -> None:
