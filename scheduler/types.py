@@ -106,8 +106,8 @@ class Snapshot:
     """
 
     __slots__ = (
-        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_usage", "pods", "prefill",
-        "resting", "running", "served", "tpot", "ttft", "waiting",
+        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_tokens", "kv_usage", "pods",
+        "prefill", "resting", "running", "served", "tpot", "ttft", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +117,7 @@ class Snapshot:
         waiting: FloatArray,
         running: FloatArray,
         kv_usage: FloatArray,
+        kv_tokens: FloatArray,
         ttft: FloatArray,
         tpot: FloatArray,
         adapters: tuple[Adapters, ...],
@@ -135,6 +136,8 @@ class Snapshot:
         self.running = running
         #: Used share of the KV cache, 0-1.
         self.kv_usage = kv_usage
+        #: Tokens that the KV cache has room for.
+        self.kv_tokens = kv_tokens
         #: Time to first token, seconds.
         self.ttft = ttft
         #: Time per output token, seconds.
@@ -162,6 +165,7 @@ class Snapshot:
         waiting: Sequence[float] | None = None,
         running: Sequence[float] | None = None,
         kv_usage: Sequence[float] | None = None,
+        kv_tokens: Sequence[float] | None = None,
         ttft: Sequence[float] | None = None,
         tpot: Sequence[float] | None = None,
         adapters: Sequence[Adapters] | None = None,
@@ -188,6 +192,7 @@ class Snapshot:
             waiting=scraped(waiting),
             running=scraped(running),
             kv_usage=scraped(kv_usage),
+            kv_tokens=scraped(kv_tokens),
             ttft=scraped(ttft),
             tpot=scraped(tpot),
             adapters=(NO_ADAPTERS,) * len(every) if adapters is None else tuple(adapters),
@@ -232,6 +237,7 @@ class Snapshot:
             waiting=self.waiting[rows],
             running=self.running[rows],
             kv_usage=self.kv_usage[rows],
+            kv_tokens=self.kv_tokens[rows],
             ttft=self.ttft[rows],
             tpot=self.tpot[rows],
             adapters=tuple([self.adapters[row] for row in picked]),
@@ -253,6 +259,7 @@ class Snapshot:
         other.waiting = whole.waiting[rows]
         other.running = whole.running[rows]
         other.kv_usage = self.kv_usage
+        other.kv_tokens = self.kv_tokens
         other.ttft = self.ttft
         other.tpot = self.tpot
         other.adapters = self.adapters

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from scheduler.framework import MAX_SCORE, Cycle, PluginParams, Tell
 from scheduler.prefix import PrefixIndex
-from scheduler.types import FloatArray, Pod, Request, Snapshot, Undo
+from scheduler.types import CHARS_PER_TOKEN, FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
 #: Blocks per pod that a process that was just started is told: the prompts of the last minutes, in a few milliseconds.
@@ -47,8 +47,15 @@ class PrefixCache:
         )
         self._head = params.block_size * params.max_blocks
         self._tell: Tell | None = None
+        #: Sizes of the pods' KV caches as of the last decision.
+        self._rooms = b""
 
     def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
+        rooms = pods.kv_tokens.tobytes()
+        if rooms != self._rooms:
+            self._rooms = rooms
+            for pod, tokens in zip(pods.pods, pods.kv_tokens.tolist(), strict=True):
+                self.index.set_room(pod.address, 0 if tokens != tokens else int(tokens * CHARS_PER_TOKEN))
         units, span = self.index.hashes(request.model, request.prompt)
         if units:
             cycle.state[_STATE] = units

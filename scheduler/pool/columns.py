@@ -7,7 +7,7 @@ from scheduler.types import NO_ADAPTERS, Adapters, BoolArray, FloatArray, IntArr
 
 # How the one array that holds all floats is divided. Values are NaN where they never were measured, times minus
 # infinity.
-_GAUGES, _MEASURED, _OWN = 3, 4, 2
+_GAUGES, _MEASURED, _OWN = 3, 4, 3
 _VALUES = _GAUGES + _MEASURED + _OWN
 _UNTIL = slice(_VALUES, _VALUES + 1 + _MEASURED)
 _ROWS = _VALUES + 1 + 2 * _MEASURED
@@ -37,7 +37,8 @@ class Columns:
 
     __slots__ = (
         "_floats", "adapters", "engine_tpot", "engine_ttft", "gauges_until", "in_flight", "in_flight_tokens",
-        "kv_usage", "own_slope", "own_tokens", "own_tpot", "own_ttft", "prefill", "running", "served", "waiting",
+        "kv_tokens", "kv_usage", "own_slope", "own_tokens", "own_tpot", "own_ttft", "prefill", "running",
+        "served", "waiting",
     )  # fmt: skip
 
     def __init__(self, size: int) -> None:
@@ -53,7 +54,8 @@ class Columns:
         self.engine_ttft, self.engine_tpot, self.own_ttft, self.own_tpot = map(
             Measured, values[_GAUGES : _GAUGES + _MEASURED], times[:_MEASURED], times[_MEASURED:]
         )
-        self.own_tokens, self.own_slope = values[_GAUGES + _MEASURED :]
+        #: And the size of the KV cache, which does not go out of date while the engine runs.
+        self.own_tokens, self.own_slope, self.kv_tokens = values[_GAUGES + _MEASURED :]
         self.adapters = [NO_ADAPTERS] * size
         counters: IntArray = np.zeros((3, size), np.int64)
         self.in_flight, self.in_flight_tokens, self.served = counters
@@ -85,6 +87,7 @@ class Columns:
             waiting=np.where(fresh, self.waiting, np.nan),
             running=np.where(fresh, self.running, np.nan),
             kv_usage=np.where(fresh, self.kv_usage, np.nan),
+            kv_tokens=self.kv_tokens.copy(),
             ttft=_newer(self.engine_ttft, self.engine_ttft.value, self.own_ttft, own_ttft, now),
             tpot=_newer(self.engine_tpot, self.engine_tpot.value, self.own_tpot, self.own_tpot.value, now),
             adapters=self._adapters_where(fresh),

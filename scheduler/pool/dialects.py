@@ -37,12 +37,15 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     #: Gauge with labels `running_lora_adapters`, `waiting_lora_adapters` (names, comma-separated) and `max_lora`; its
     #: value is a time, and the series with the newest is what holds.
     adapters: tuple[str, ...] = ()
+    #: Size of the KV cache in tokens: a gauge, or one that has it in its labels, as `block_size` and `num_gpu_blocks`,
+    #: or as `page_size` and `num_pages`. Summed over series.
+    kv_tokens: tuple[str, ...] = ()
     #: Gauge: when the engine's process started, Unix seconds.
     started: tuple[str, ...] = _STARTED
 
 
 #: Names of the signals, as they are written in the configuration.
-SIGNALS = ("waiting", "running", "kv_usage", "ttft", "tpot", "adapters", "started")
+SIGNALS = ("waiting", "running", "kv_usage", "ttft", "tpot", "adapters", "kv_tokens", "started")
 
 VLLM = Dialect(
     name="vllm",
@@ -52,6 +55,7 @@ VLLM = Dialect(
     ttft=("vllm:time_to_first_token_seconds",),
     tpot=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
     adapters=("vllm:lora_requests_info",),
+    kv_tokens=("vllm:cache_config_info",),
 )
 
 SGLANG = Dialect(
@@ -61,6 +65,7 @@ SGLANG = Dialect(
     kv_usage=("sglang:token_usage",),
     ttft=("sglang:time_to_first_token_seconds",),
     tpot=("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),
+    kv_tokens=("sglang:max_total_num_tokens", "sglang:cache_config_info"),
 )
 
 #: `trtllm-serve`. Its `/metrics` is JSON; the exposition is elsewhere.

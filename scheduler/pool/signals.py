@@ -15,7 +15,7 @@ from scheduler.types import NO_ADAPTERS, Adapters
 RESTART_TOLERANCE = 1.0
 
 _OPENMETRICS_END = b"# EOF\n"
-_CAPACITY = re.compile("[0-9]{1,9}")
+_WHOLE = re.compile("[0-9]{1,9}")
 
 
 class NotMetrics(ValueError):
@@ -36,6 +36,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     #: First tokens that the engine produced since the previous page.
     first_tokens: float | None = None
     adapters: Adapters | None = None
+    #: Tokens that the KV cache has room for.
+    kv_tokens: float | None = None
     #: The engine is another process than on the previous page: its caches are empty.
     restarted: bool = False
 
@@ -48,6 +50,7 @@ class SignalReader:
 
     __slots__ = (
         "_adapters",
+        "_kv_tokens",
         "_kv_usage",
         "_last_adapters",
         "_running",
@@ -65,6 +68,7 @@ class SignalReader:
         self._ttft = _Histogram(dialect.ttft)
         self._tpot = _Histogram(dialect.tpot)
         self._adapters = _Gauge(dialect.adapters)
+        self._kv_tokens = _Gauge(dialect.kv_tokens)
         self._last_adapters: tuple[bytes, Adapters] = (b"", NO_ADAPTERS)
         self._started = _Gauge(dialect.started)
         self._started_at = math.nan
@@ -85,6 +89,7 @@ class SignalReader:
             tpot=tpot,
             first_tokens=first_tokens,
             adapters=self._newest_adapters(page),
+            kv_tokens=_tokens(self._kv_tokens.read(page)),
             restarted=self._restarted(page) or ttft_reset or tpot_reset,
         )
         if sample == NOTHING and not is_exposition(page):
@@ -212,12 +217,33 @@ def _share(found: list[Series]) -> float | None:
     return None if total is None else min(total / len(found), 1.0)
 
 
+#: Labels that hold the size of a KV cache, as blocks of so many tokens and their number.
+_SIZES = (("block_size", "num_gpu_blocks"), ("page_size", "num_pages"))
+
+
+def _tokens(found: list[Series]) -> float | None:
+    """Tokens of KV cache, in all series; None where one of them does not tell."""
+    total = 0.0
+    for raw, value in found:
+        told = labels(raw) if raw else {}
+        for each, count in _SIZES:
+            if each in told or count in told:
+                if not (_WHOLE.fullmatch(told.get(each, "")) and _WHOLE.fullmatch(told.get(count, ""))):
+                    return None
+                total += int(told[each]) * int(told[count])
+                break
+        else:
+            total += value
+    # An information metric without those labels has the value 1.
+    return total if 1.0 < total < math.inf else None
+
+
 def _parse_adapters(found: Mapping[str, str]) -> Adapters:
     capacity = found.get("max_lora", "")
     return Adapters(
         running=_names(found.get("running_lora_adapters", "")),
         waiting=_names(found.get("waiting_lora_adapters", "")),
-        capacity=int(capacity) if _CAPACITY.fullmatch(capacity) else 0,
+        capacity=int(capacity) if _WHOLE.fullmatch(capacity) else 0,
     )
 
 

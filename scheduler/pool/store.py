@@ -140,6 +140,8 @@ class PodStore:
         columns.waiting[row], columns.running[row] = waiting, running
         columns.kv_usage[row] = nan if sample.kv_usage is None else sample.kv_usage
         columns.adapters[row] = sample.adapters or NO_ADAPTERS
+        if sample.kv_tokens is not None:
+            columns.kv_tokens[row] = sample.kv_tokens
         columns.gauges_until[row] = until
         # Without new observations the last mean stays the last word, and grows old.
         if sample.ttft is not None:
@@ -477,6 +479,7 @@ def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]
         "waiting": known(snapshot.waiting),
         "running": known(snapshot.running),
         "kv_usage": known(snapshot.kv_usage),
+        "kv_tokens": known(snapshot.kv_tokens),
         "ttft": known(snapshot.ttft),
         "tpot": known(snapshot.tpot),
         "adapters": {

@@ -217,18 +217,19 @@ TestPrefixIndexOfUnits = MachineOfUnits.TestCase
     remembered=st.integers(1, 3),
 )
 def test_hashes_are_those_of_block_after_block(prompts: list[str], block_size: int, unit: int, remembered: int) -> None:
-    index = PrefixIndex(block_size=block_size, max_blocks=64, max_blocks_per_pod=64 * unit, seed=7)
+    index = PrefixIndex(
+        block_size=block_size, max_blocks=64, max_blocks_per_pod=64 * unit, seed=7, remembered=remembered
+    )
     assert index.unit == unit
-    with patch("scheduler.prefix.REMEMBERED", remembered):
-        for prompt in prompts:
-            text = prompt.encode()
-            last, wanted = xxh3_64_intdigest(b"m", 7), []
-            for end in range(block_size, len(text) + 1, block_size):
-                last = xxh3_64_intdigest(text[end - block_size : end], last)
-                wanted.append(last)
-            units, _ = index.hashes("m", Prompt([prompt]))
-            assert [block for one in units for block in one.blocks] == wanted
-            assert all(one.count == unit for one in units[:-1])
-            assert all(0 < one.count <= unit for one in units)
-            assert all((one.first, one.name) == (one.blocks[0], one.blocks[-1]) for one in units)
-            assert max(len(index._seen), len(index._seen_before)) <= remembered
+    for prompt in prompts:
+        text = prompt.encode()
+        last, wanted = xxh3_64_intdigest(b"m", 7), []
+        for end in range(block_size, len(text) + 1, block_size):
+            last = xxh3_64_intdigest(text[end - block_size : end], last)
+            wanted.append(last)
+        units, _ = index.hashes("m", Prompt([prompt]))
+        assert [block for one in units for block in one.blocks] == wanted
+        assert all(one.count == unit for one in units[:-1])
+        assert all(0 < one.count <= unit for one in units)
+        assert all((one.first, one.name) == (one.blocks[0], one.blocks[-1]) for one in units)
+        assert max(len(index._seen), len(index._seen_before)) <= remembered

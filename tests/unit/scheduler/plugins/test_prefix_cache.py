@@ -102,6 +102,23 @@ def test_the_bound_is_per_pod() -> None:
     assert of.statistics()["entries"] == 4
 
 
+def test_what_a_pod_is_taken_to_hold_follows_the_size_of_its_kv_cache() -> None:
+    of, now = plugin(), cycle()
+    pods = snapshot(P(), P())
+    pods.kv_tokens[0] = 200  # 800 bytes, and each prompt has 640
+    for text in (TEXT, TEXT.lower()):
+        for row in range(2):
+            of.prepare(request(text), pods, now)
+            of.picked(request(text), pods.pods[row], now)
+
+    def known(text: str) -> list[float]:
+        of.prepare(request(text), pods, now)
+        return of.score(request(text), pods, now).tolist()
+
+    assert known(TEXT.lower()) == [100, 100]
+    assert known(TEXT) == [0, 100]
+
+
 def test_each_instance_has_a_secret_of_its_own() -> None:
     one, other = PrefixCache(PrefixCacheParams()), PrefixCache(PrefixCacheParams())
     assert one.index.hashes("m", request(TEXT).prompt) != other.index.hashes("m", request(TEXT).prompt)

@@ -122,6 +122,26 @@ def histogram(total: float, count: float, name: str = "t") -> bytes:
     return f"# TYPE {name} histogram\n{name}_count {count}\n{name}_sum {total}\n".encode()
 
 
+@pytest.mark.parametrize(
+    ("page", "dialect", "tokens"),
+    [
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="1000"} 1', VLLM, 16_000),
+        (
+            'vllm:cache_config_info{r="0",block_size="16",num_gpu_blocks="9"} 1\nvllm:cache_config_info{r="1",block_size="16",num_gpu_blocks="6"} 1',
+            VLLM,
+            240,
+        ),
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1', VLLM, None),
+        ('vllm:cache_config_info{enable_prefix_caching="True"} 1', VLLM, None),
+        ('sglang:max_total_num_tokens{model_name="m"} 471258', SGLANG, 471_258),
+        ('sglang:cache_config_info{page_size="64",num_pages="100"} 1', SGLANG, 6_400),
+        ("sglang:max_total_num_tokens NaN", SGLANG, None),
+    ],
+)
+def test_the_size_of_the_kv_cache(page: str, dialect: Dialect, tokens: float | None) -> None:
+    assert read(page + "\n", dialect).kv_tokens == tokens
+
+
 class TestHistogram:
     def test_mean_of_what_is_new(self) -> None:
         reader = SignalReader(MINE)

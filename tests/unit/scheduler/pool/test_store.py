@@ -409,6 +409,85 @@ class TestTickets:
         assert store.in_flight(C.address) == 0
 
 
+class TestKvTokens:
+    def test_stays_known_until_the_engine_is_another(self) -> None:
+        store = new(A, B)
+        store.observe(A.address, Sample(kv_tokens=1000), 0.0)
+        store.observe(A.address, Sample(waiting=1), 100.0)
+        assert store.snapshot(200.0).kv_tokens.tolist() == pytest.approx([1000, nan], nan_ok=True)
+        store.set_pods([B, A], 200.0)
+        assert store.snapshot(200.0).kv_tokens.tolist() == pytest.approx([nan, 1000], nan_ok=True)
+        store.restarted(A.address)
+        assert np.isnan(store.snapshot(200.0).kv_tokens).all()
+
+
+class TestBacklog:
+    """What waits at a pod, by whatever tells of it; the rules are in test_backlog.py."""
+
+    def backlog(self, store: PodStore, now: float = 0.0) -> list[float]:
+        return [row["backlog"] for row in store.statistics(now)]
+
+    def test_a_pick_adds_its_prefill_and_the_first_token_takes_it_off(self) -> None:
+        store = new(A, B)
+        ticket = store.acquire(A, 10_000, 0.0)
+        assert self.backlog(store) == [1.0, 0.0]
+        assert store.snapshot(0.0).prefill.tolist() == [[1.0, 0.0], [0.0, 0.0], [1e-4, 1e-4]]
+        ticket.begin(0.0)
+        assert self.backlog(store) == [0.0, 0.0]
+        assert store.snapshot(0.0).in_flight.tolist() == [1, 0]
+
+    def test_an_end_takes_it_off_as_well(self) -> None:
+        store = new(A)
+        store.acquire(A, 10_000, 0.0).release(0.0)
+        assert self.backlog(store) == [0.0]
+
+    def test_the_engine_counts_first_tokens_of_others_too(self) -> None:
+        store = new(A)
+        for _ in range(4):
+            store.acquire(A, 10_000, 0.0)
+        # Eight are there, so that half of what began is ours.
+        store.observe(A.address, Sample(waiting=4, running=4, first_tokens=4), 0.0)
+        assert self.backlog(store) == [2.0]
+        store.observe(A.address, Sample(waiting=0, running=4, first_tokens=4), 0.0)
+        assert self.backlog(store) == [0.0]
+
+    def test_an_engine_that_restarts_has_none(self) -> None:
+        store = new(A)
+        ticket = store.acquire(A, 10_000, 0.0)
+        store.observe(A.address, Sample(waiting=0, restarted=True), 1.0)
+        assert self.backlog(store, 1.0) == [0.0]
+        ticket.release(1.0)
+        assert store.snapshot(1.0).in_flight.tolist() == [0]
+
+    def test_a_request_that_another_pod_answered_waits_nowhere(self) -> None:
+        store = new(A, B)
+        store.acquire(A, 10_000, 0.0).move(B, 0.0)
+        assert self.backlog(store) == [0.0, 0.0]
+        assert store.snapshot(0.0).in_flight.tolist() == [0, 1]
+
+    def test_the_pace_is_learnt_from_times_to_first_token(self) -> None:
+        store = new(A, B)
+        for number in range(20):
+            ticket = store.acquire(A, 10_000, float(number))
+            ticket.release(number + 0.5)
+            store.observe_outcome(
+                A.address, ttft=3.0, uncached_tokens=10_000, tpot=None, now=number + 0.5, ahead=ticket.ahead
+            )
+        # Of a pod that has answered nothing, what all have in common.
+        assert store.snapshot(30.0).prefill[2].tolist() == pytest.approx([3e-4, 3e-4])
+        store.acquire(B, 10_000, 30.0)
+        assert self.backlog(store, 30.0)[1] == pytest.approx(3.0)
+
+    def test_and_from_the_engines_count_where_nothing_else_tells(self) -> None:
+        store = new(A)
+        store.observe(A.address, Sample(waiting=0, running=0), 0.0)
+        for number in range(1, 40):
+            store.acquire(A, 10_000, float(number))
+            store.observe(A.address, Sample(waiting=0, running=1, first_tokens=1), number + 0.5)
+        # Sent at the full second, begun between then and half a second later.
+        assert store.snapshot(50.0).prefill[2].tolist() == pytest.approx([0.25e-4], rel=0.1)
+
+
 class TestStatistics:
     def test_of_an_unknown_pod(self) -> None:
         store = new(Pod("10.0.0.9:80"))
@@ -425,6 +504,7 @@ class TestStatistics:
                 "waiting": None,
                 "running": None,
                 "kv_usage": None,
+                "kv_tokens": None,
                 "ttft": None,
                 "tpot": None,
                 "adapters": {"running": [], "waiting": [], "capacity": 0},
