@@ -21,7 +21,9 @@ from extproc.config import EndpointsConfig, GatewayConfig, Loaded
 from extproc.config.reload import Watcher
 from extproc.config.sections.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
+from extproc.envoy import secrets_file
 from extproc.envoy.endpoints_file import EndpointsFile
+from extproc.envoy.files import replace
 from extproc.errors import GatewayError, no_ready_pod
 from extproc.fleet.feeds import Feed, Feeds
 from extproc.fleet.sources import DiscoveryError
@@ -268,7 +270,8 @@ class Gateway:
         Raises:
             StartError: an address or a file is not to be had.
         """
-        policy = self._config.auth_policy()
+        config = self._config
+        policy = config.auth_policy()
         authenticator = None
         if policy is not None:
             self._key_sources = await self._cleanup.enter_async_context(key_sources(policy))
@@ -276,6 +279,9 @@ class Gateway:
             self._metrics.watch_keys(lambda: [source.statistics(time.time()) for source in self._key_sources])
         try:
             self._endpoints_file.keep_or_create()
+            if config.listener.tls is not None:
+                for path, text in secrets_file.render(config.listener.tls, config.envoy.endpoints_file).items():
+                    replace(path, text)
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
             if self._nearby is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from extproc.config import route_checks, sharing_checks
+from extproc.config import listener_checks, route_checks, sharing_checks
 from extproc.config.decode import Decoded, known_keys
 from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, nearest
@@ -42,6 +42,7 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
         yield from _auth(config.auth, decoded)
     yield from _tls(config.transport, decoded)
     yield from _processes(config.transport, decoded)
+    yield from listener_checks.problems(config.listener, decoded)
     yield from sharing_checks.problems(config.sharing, decoded)
     for path, endpoints in _sections(config):
         yield from _endpoints(endpoints, path, decoded)
@@ -94,6 +95,7 @@ def warnings(config: GatewayConfig) -> Iterator[Problem]:
                 yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
             if not issuer.audiences:
                 yield Problem("no audiences are given: tokens made for other services are let in, too", path)
+    yield from listener_checks.warnings(config.listener)
     yield from sharing_checks.warnings(config.sharing)
     known = config.all_pools()
     for path, endpoints in _sections(config):

@@ -30,8 +30,12 @@ def surfaces(config: GatewayConfig, *, extproc: str, admin: str) -> tuple[Surfac
     listener = config.listener
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
     requests = f"{host}:{listener.port}"
+    tls = listener.tls
+    wire = "no TLS" if tls is None else "TLS" if tls.client_ca_file is None else "TLS with client certificates"
     if config.auth_policy() is not None:
-        clients = Surface("requests (Envoy)", requests, "bearer tokens; no TLS", False)
+        clients = Surface("requests (Envoy)", requests, f"bearer tokens; {wire}", False)
+    elif tls is not None and tls.client_ca_file is not None:
+        clients = Surface("requests (Envoy)", requests, f"{wire}; authentication is off", False)
     else:
         clients = _bound("requests (Envoy)", requests, "authentication is off")
     return (

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from extproc.config import GatewayConfig, TransportConfig
+from extproc.envoy import cors, paths, secrets_file, underscores
 from extproc.process.unix_socket import UNIX
 from extproc.protocol.headers import (
     AUTHORIZATION,
@@ -40,6 +40,9 @@ SIDECAR_HEALTH_CHECK = {
     "always_log_health_check_failures": False,
 }
 
+#: Envoy's word for what becomes of headers with underscores.
+_UNDERSCORES = {"drop": "ALLOW", "forward": "ALLOW", "reject": "REJECT_REQUEST"}
+
 _POLICIES = "envoy.load_balancing_policies"
 _LEAST_REQUEST = {
     "name": f"{_POLICIES}.least_request",
@@ -71,6 +74,7 @@ def template() -> str:
 
 def render(config: GatewayConfig) -> str:
     """Envoy's bootstrap for `config`, as YAML with its comments."""
+    listener = config.listener
     identity = tuple(config.identity_headers())
     # A body with another name of the model has another length.
     rewriting = (CONTENT_LENGTH,) if config.routes else ()
@@ -80,15 +84,24 @@ def render(config: GatewayConfig) -> str:
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {
         "admin_socket": config.envoy.admin_socket,
-        "listener_host": config.listener.host,
-        "listener_port": config.listener.port,
+        "listener_host": listener.host,
+        "listener_port": listener.port,
         "stream_idle_timeout": _seconds(config.envoy.stream_idle_timeout),
         "request_timeout": _seconds(config.envoy.request_timeout),
         "message_timeout": _seconds(config.envoy.message_timeout),
         "connect_timeout": _seconds(config.envoy.connect_timeout),
         "retries": config.envoy.retries,
-        "max_body_bytes": config.listener.max_body_bytes,
-        "stripped_headers": _removals((*identity, *CONTROL_NAMES), OWN_PREFIXES),
+        "max_body_bytes": listener.max_body_bytes,
+        "transport_socket": json.dumps(secrets_file.transport_socket(listener.tls, config.envoy.endpoints_file)),
+        "underscores_action": _UNDERSCORES[listener.headers_with_underscores],
+        "stripped_headers": underscores.removals(
+            (*identity, *CONTROL_NAMES), OWN_PREFIXES, forwarded=listener.headers_with_underscores == "forward"
+        ),
+        "underscores_drop_disabled": json.dumps(listener.headers_with_underscores != "drop"),
+        "underscores_drop": underscores.drop(identity),
+        "cors_disabled": json.dumps(listener.cors is None),
+        "cors_policy": json.dumps(cors.policy(listener.cors)),
+        "refused_paths": json.dumps(paths.refused(listener.paths)),
         "mutable_headers": "|".join(mutable),
         "guard_disabled": json.dumps(config.auth_policy() is None and not config.routes),
         "response_header_mode": "SEND" if config.rewrites_answers() else "SKIP",
@@ -120,11 +133,6 @@ def _escaped(value: object) -> object:
     if isinstance(value, str) and not value.startswith(("[", "{")):
         return json.dumps(value)[1:-1]
     return value
-
-
-def _removals(names: Iterable[str], prefixes: Iterable[str]) -> str:
-    families = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in prefixes]
-    return json.dumps([*families, *({"remove": name} for name in names)])
 
 
 def _seconds(value: float) -> str:

@@ -1,12 +1,12 @@
-"""The EDS file through which Envoy learns of the pods: written beside, flushed, renamed. Envoy never reads half."""
+"""The EDS file through which Envoy learns of the pods."""
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from extproc.envoy.files import beside, replace
 from extproc.protocol.headers import DESTINATION_NAMESPACE, POOL
 from scheduler.types import Pod
 
@@ -58,7 +58,7 @@ class EndpointsFile:
         text = render(pods, pools)
         if text == self._written:
             return
-        self._beside(text).replace(self._path)
+        replace(self._path, text)
         self._written = text
         log.info("endpoints written", extra={"path": str(self._path), "pods": len(pods)})
 
@@ -69,20 +69,10 @@ class EndpointsFile:
         """
         if self._path.exists():
             return
-        temporary = self._beside(render(()))
+        temporary = beside(self._path, render(()))
         try:
             # Unlike a rename, a link replaces nothing.
             with suppress(FileExistsError):
                 self._path.hardlink_to(temporary)
         finally:
             temporary.unlink()
-
-    def _beside(self, text: str) -> Path:
-        """A complete file in the same folder: a rename is only atomic within one file system."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary

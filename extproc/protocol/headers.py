@@ -91,14 +91,20 @@ class Headers:
         return None
 
     def control(self, others: Collection[str] = ()) -> tuple[str, ...]:
-        """The names here that are control headers, or one of `others`. Each once."""
-        return tuple(
-            dict.fromkeys(
-                name
-                for name, _ in self._items
-                if name in _CONTROL_NAMES or name in others or name.startswith(_CONTROL_PREFIXES)
-            )
-        )
+        """The names here that are control headers, or one of `others`, in whichever spelling. Each once.
+
+        Args:
+            others: with hyphens for underscores.
+        """
+        found = []
+        for name, _ in self._items:
+            plain = name.replace("_", "-") if "_" in name else name
+            if plain == DESTINATION and name != plain:
+                # Under its own name it is set by the decision, or removed with the headers.
+                found.append(name)
+            elif plain in _CONTROL_NAMES or plain in others or plain.startswith(_CONTROL_PREFIXES):
+                found.append(name)
+        return tuple(dict.fromkeys(found))
 
     def count(self, name: str) -> int:
         if self._first is not None and len(self._first) == len(self._items):

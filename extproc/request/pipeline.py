@@ -93,6 +93,8 @@ class Pipeline:
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
         self.explain_to_clients = explain_to_clients
         self.identity_headers = identity_headers
+        #: With hyphens for underscores: some servers take the one for the other.
+        self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
         self.foreign = foreign
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
@@ -293,7 +295,7 @@ class Exchange:
         if not pipeline.foreign or self._head is None:
             return pipeline.removed_headers
         set_here = dict(told)
-        found = self._head.headers.control(pipeline.identity_headers)
+        found = self._head.headers.control(pipeline.identity_names)
         return pipeline.removed_headers + tuple([name for name in found if name not in set_here])
 
     def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:

@@ -85,9 +85,8 @@ def foreign(
     """
     document = yaml.safe_load(bootstrap)
     manager = document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"] = [
-        one for one in manager["http_filters"] if not one["name"].endswith(("header_mutation", "ai_protocol_manager"))
-    ]
+    ours = ("cors", "rbac.paths", "header_mutation.underscores", "header_mutation.explanation", "ai_protocol_manager")
+    manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith(ours)]
     if not guard:
         manager["http_filters"] = [one for one in manager["http_filters"] if not one["name"].endswith("rbac")]
     del manager["access_log"], manager["local_reply_config"]

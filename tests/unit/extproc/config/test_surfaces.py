@@ -53,3 +53,11 @@ def test_ext_proc_over_tls() -> None:
     mutual = ext_proc("{selfSigned: true, clientCaFile: /tls/ca.crt}")
     assert not mutual.exposed
     assert "certificate" in mutual.protection
+
+
+def test_the_listener_over_tls() -> None:
+    tls = "listener: {tls: {certFile: /a, keyFile: /b%s}}"
+    assert found(AUTH + tls % "")[0].protection == "bearer tokens; TLS"
+    assert found(AUTH + tls % ", clientCaFile: /c")[0].protection == "bearer tokens; TLS with client certificates"
+    assert found(tls % "")[0].exposed
+    assert not found(tls % ", clientCaFile: /c")[0].exposed

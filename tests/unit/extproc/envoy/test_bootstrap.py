@@ -1,6 +1,7 @@
 """The rendered bootstrap: what follows from the configuration. That Envoy takes it is for the integration tests."""
 
 import asyncio
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -36,9 +37,8 @@ def http_filter(bootstrap: Any, name: str) -> Any:
 
 def stripped(bootstrap: Any, name: str) -> bool:
     """Whether a client's header of that name is removed before any filter sees the request."""
-    mutations = hcm(bootstrap)["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
-    prefixes = [one["remove_on_match"]["key_matcher"]["prefix"] for one in mutations if "remove_on_match" in one]
-    return name in [one.get("remove") for one in mutations] or name.startswith(tuple(prefixes))
+    (mutation,) = hcm(bootstrap)["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    return re.fullmatch(mutation["remove_on_match"]["key_matcher"]["safe_regex"]["regex"], name) is not None
 
 
 def test_the_guard_follows_auth() -> None:
@@ -80,12 +80,27 @@ def test_what_clients_may_not_say_is_stripped() -> None:
         assert stripped(bootstrap, "x-user") is (document == AUTH)
 
 
+@pytest.mark.parametrize("what", ["drop", "forward", "reject"])
+def test_names_of_the_gateways_own_go_in_every_spelling(what: str) -> None:
+    bootstrap = rendered(AUTH.replace("X-User", "x-user_id") + f"listener: {{headersWithUnderscores: {what}}}")
+    for name in ("x-user-id", "x_gateway_destination_endpoint", "x_envoy-retry-on", *CONTROL_NAMES):
+        for spelled in itertools.product(*["-_" if char in "-_" else char for char in name]):
+            assert stripped(bootstrap, "".join(spelled))
+    # With forward, what HTTP lives by; never under its own name.
+    for name in ("content-length", "transfer-encoding", "x-forwarded-for", "x-request-id"):
+        assert not stripped(bootstrap, name)
+        assert stripped(bootstrap, name.replace("-", "_")) is (what == "forward")
+    assert not stripped(bootstrap, "session_id")
+    action = hcm(bootstrap)["common_http_protocol_options"]["headers_with_underscores_action"]
+    assert action == ("REJECT_REQUEST" if what == "reject" else "ALLOW")
+
+
 def test_only_ext_proc_may_write_what_the_guard_reads() -> None:
     """The guard is worth what its sources are: nothing else in the chain may set that metadata."""
     bootstrap = rendered(AUTH)
-    names = [one["name"] for one in hcm(bootstrap)["http_filters"]]
-    assert names.index("envoy.filters.http.ext_proc") == 0
-    assert names.index("envoy.filters.http.rbac") == 1
+    names = [one["name"].removeprefix("envoy.filters.http.") for one in hcm(bootstrap)["http_filters"]]
+    # What is in front answers or refuses by itself, and writes no metadata.
+    assert names[:4] == ["cors", "rbac.paths", "ext_proc", "rbac"]
     policy = http_filter(bootstrap, "rbac")["typed_config"]["rules"]
     assert policy["action"] == "ALLOW"
     matchers = [one["sourced_metadata"]["metadata_matcher"] for one in policy["policies"]["picked"]["principals"]]
@@ -110,7 +125,6 @@ def test_nothing_is_let_in_by_another_way() -> None:
     assert "upgrade_configs" not in manager
     assert "http_protocol_options" not in manager
     assert "allow_connect" not in manager["http2_protocol_options"]
-    assert manager["common_http_protocol_options"]["headers_with_underscores_action"] == "REJECT_REQUEST"
     assert rendered(AUTH)["admin"]["address"]["pipe"]["mode"] == 0o600
     # To model servers Envoy speaks HTTP/1.1 without trailers, unless told otherwise: what a client says there ends here.
     (options,) = rendered(AUTH)["static_resources"]["clusters"][1]["typed_extension_protocol_options"].values()
@@ -134,7 +148,15 @@ def test_limits_and_addresses() -> None:
     assert endpoint["address"]["socket_address"] == {"address": "::1", "port_value": 9002}
 
 
-@pytest.mark.parametrize("document", ["", AUTH], ids=["open", "auth"])
+LISTENER = """
+listener:
+  headersWithUnderscores: forward
+  cors: {origins: ["https://a.test", "https://*.b.test", "*"], credentials: false}
+  paths: ["/v1/*", "/health"]
+"""
+
+
+@pytest.mark.parametrize("document", ["", AUTH, AUTH + LISTENER], ids=["open", "auth", "listener"])
 async def test_envoy_takes_it(document: str, tmp_path: Path) -> None:
     assert sys.platform == "linux"
     path = tmp_path / "envoy.yaml"

@@ -1,7 +1,8 @@
-from hypothesis import given
+import given
+from hypothesis import itertools
 from hypothesis import strategies as st
 
-from extproc.protocol.headers import Headers
+from extproc.protocol.headers import DESTINATION, Headers
 
 
 def test_the_first_of_equal_names_counts() -> None:
@@ -51,3 +52,11 @@ def test_control_headers_are_found_under_both_their_names() -> None:
     )  # fmt: skip
     assert headers.control({"x-user"})[-1] == "x-user"
     assert Headers([("a", b"")]).control() == ()
+
+
+def test_control_headers_are_found_in_every_spelling() -> None:
+    for name in (DESTINATION, "x-llm-d-inference-objective", "x-prefiller-host-port", "x-user-id"):
+        for spelled in itertools.product(*["-_" if char == "-" else char for char in name]):
+            text = "".join(spelled)
+            found = Headers([("session_id", b""), (text, b"1")]).control({"x-user-id"})
+            assert found == (() if text == DESTINATION else (text,))
