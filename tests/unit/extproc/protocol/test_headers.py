@@ -1,5 +1,6 @@
-import given
-from hypothesis import itertools
+import itertools
+
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.protocol.headers import DESTINATION, Headers
