@@ -1,10 +1,10 @@
 """Model servers that cost next to nothing: one process, a port each. Run by `bench/peers.py`.
 
-    python pods.py --pods 8
+    python pods.py --pods 8 [--tokens 20] [--port N]
 
 Prints its addresses as JSON on standard error. Ends with the process that started it. A pod answers at once, the same
-to everybody: what is measured is the gateway. A stream is 20 tokens, one per step of 1 ms, all streams in step as in an
-engine. Served are the pages that gateways ask for: health, models, version, a metrics page as vLLM's, and tokens for
+to everybody: what is measured is the gateway. A stream has 20 tokens, one per step of 1 ms, all streams in step as in
+an engine. Served are the pages that gateways ask for: health, models, version, a metrics page as vLLM's, and tokens for
 vllm-router's cache_aware (`…/render`), a token for each four bytes.
 """
 
@@ -84,13 +84,14 @@ def rendered(body: bytes) -> bytes:
 class Steps:
     """The decode steps: each gives each open stream its next token."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
         self._streams: dict[asyncio.Transport, int] = {}
 
     def add(self, transport: asyncio.Transport) -> None:
         if not self._streams:
             asyncio.get_running_loop().call_later(STEP, self._step)
-        self._streams[transport] = TOKENS
+        self._streams[transport] = self._tokens
 
     def _step(self) -> None:
         for transport, left in list(self._streams.items()):
@@ -156,10 +157,11 @@ class Pod(asyncio.Protocol):
             self._transport.write(PAGES.get(path.partition(b"?")[0], NOT_FOUND))
 
 
-async def serve(pods: int) -> None:
+async def serve(pods: int, tokens: int, port: int) -> None:
     loop = asyncio.get_running_loop()
-    steps = Steps()
-    servers = [await loop.create_server(lambda: Pod(steps), "127.0.0.1", 0, backlog=1024) for _ in range(pods)]
+    steps = Steps(tokens)
+    ports = [port + number if port else 0 for number in range(pods)]
+    servers = [await loop.create_server(lambda: Pod(steps), "127.0.0.1", one, backlog=1024) for one in ports]
     addresses = ["{}:{}".format(*server.sockets[0].getsockname()) for server in servers]
     print(json.dumps({"addresses": addresses}), file=sys.stderr, flush=True)
     parent = os.getppid()
@@ -170,7 +172,10 @@ async def serve(pods: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pods", type=int, default=8)
-    uvloop.run(serve(parser.parse_args().pods))
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a stream")
+    parser.add_argument("--port", type=int, default=0, help="of the first pod, one more for each; 0: free ones")
+    options = parser.parse_args()
+    uvloop.run(serve(options.pods, options.tokens, options.port))
 
 
 if __name__ == "__main__":
