@@ -66,6 +66,8 @@ class ResponseBody(msgspec.Struct, frozen=True):
     body: bytes
     end_of_stream: bool = False
     config: ProtocolConfig | None = None
+    #: Body and end as they were serialized; empty where that is not known.
+    serialized: bytes = b""
 
 
 #: Counts above it are not believed: no model reads or writes as much in one request, and metrics must not be spoilt.

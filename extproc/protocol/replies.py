@@ -80,6 +80,13 @@ class ResponseBodyChunk(msgspec.Struct, frozen=True):
     end_of_stream: bool
 
 
+class ResponseBodyBack(msgspec.Struct, frozen=True):
+    """Full duplex: a piece of the answer goes on as it came."""
+
+    #: As of the event.
+    serialized: bytes
+
+
 class ResponseTrailersReply(msgspec.Struct, frozen=True):
     """They go on."""
 
@@ -102,6 +109,7 @@ Reply = (
     | ResponseHeadersReply
     | ResponseBodyReply
     | ResponseBodyChunk
+    | ResponseBodyBack
     | ResponseTrailersReply
     | ImmediateReply
 )

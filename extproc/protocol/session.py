@@ -61,6 +61,7 @@ from extproc.protocol.replies import (
     RequestBodyReply,
     RequestHeadersReply,
     RequestTrailersReply,
+    ResponseBodyBack,
     ResponseBodyChunk,
     ResponseBodyReply,
     ResponseHeadersReply,
@@ -329,7 +330,10 @@ class Session:
             if body or event.end_of_stream:
                 self._give_back(body, last=event.end_of_stream)
         elif self._config.response_body_mode is BodyMode.FULL_DUPLEX_STREAMED:
-            self._give_back(event.body, last=event.end_of_stream)
+            if event.serialized and len(event.body) <= MAX_CHUNK:
+                self._replies.append(ResponseBodyBack(event.serialized))
+            else:
+                self._give_back(event.body, last=event.end_of_stream)
         else:
             self._replies.append(_RESPONSE_BODY_GOES_ON)
         return event

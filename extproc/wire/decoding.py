@@ -21,6 +21,7 @@ from extproc.protocol.headers import (
     SUBSET_NAMESPACE,
     Headers,
 )
+from extproc.wire import bodies
 from extproc.wire.relaxed import struct_of, text, text_of, value_of
 
 _DESTINATION, _SERVED, _SUBSET, _SUBSET_NAMESPACE = (
@@ -40,6 +41,15 @@ def decode(data: bytes) -> Event:
     Raises:
         RemoteProtocolError: the bytes are no such message, or hold no event or a body mode that is known here.
     """
+    tag = data[0] if data else 0
+    if tag == bodies.RESPONSE_BODY:
+        piece = bodies.read(data)
+        if piece is not None:
+            return events.ResponseBody(piece[2], piece[3], None, data[piece[0] : piece[1]])
+    elif tag == bodies.REQUEST_BODY:
+        piece = bodies.read(data)
+        if piece is not None and not piece[4]:
+            return events.RequestBody(piece[2], piece[3])
     try:
         message = ProcessingRequest.FromString(data)
     except DecodeError as error:

@@ -35,6 +35,7 @@ from extproc.protocol.headers import (
     POOL,
 )
 from extproc.protocol.replies import Mutation, Reply, Tag
+from extproc.wire import bodies
 from extproc.wire.decoding import MAX_CACHED_CONFIGS
 
 #: Replies that are kept for each phase, and the largest that is, in bytes: 4 MiB of them at most, besides their keys. A
@@ -195,22 +196,15 @@ def _request_body_reply(reply: replies.RequestBodyReply) -> bytes:
 
 
 def _request_body_chunk(reply: replies.RequestBodyChunk) -> bytes:
-    message = ProcessingResponse()
-    _stream(message.request_body, bytes(reply.body), reply.end_of_stream)
-    return message.SerializeToString()
+    return bodies.REQUEST_PIECES.piece(bytes(reply.body), last=reply.end_of_stream)
 
 
 def _response_body_chunk(reply: replies.ResponseBodyChunk) -> bytes:
-    message = ProcessingResponse()
-    _stream(message.response_body, reply.body, reply.end_of_stream)
-    return message.SerializeToString()
+    return bodies.RESPONSE_PIECES.piece(reply.body, last=reply.end_of_stream)
 
 
-def _stream(part: BodyResponse, body: bytes, end_of_stream: bool) -> None:
-    chunk = part.response.body_mutation.streamed_response
-    # An assignment makes the chunk present, also where it is empty and not the last.
-    chunk.body = body
-    chunk.end_of_stream = end_of_stream
+def _response_body_back(reply: replies.ResponseBodyBack) -> bytes:
+    return bodies.RESPONSE_PIECES.before(len(reply.serialized)) + reply.serialized
 
 
 def _request_trailers_reply(reply: replies.RequestTrailersReply) -> bytes:
@@ -277,6 +271,7 @@ _ENCODERS: Mapping[type, Callable[[Any], bytes]] = {
     replies.ResponseHeadersReply: _response_headers_reply,
     replies.ResponseBodyReply: _response_body_reply,
     replies.ResponseBodyChunk: _response_body_chunk,
+    replies.ResponseBodyBack: _response_body_back,
     replies.ResponseTrailersReply: _response_trailers_reply,
     replies.ImmediateReply: _immediate_reply,
 }

@@ -185,7 +185,8 @@ def test_bodies(last):
     assert decode(message) == RequestBody(b"\x00\xffbody", last)
     message.response_body.body = b"answer"
     message.response_body.end_of_stream = last
-    assert decode(message) == ResponseBody(b"answer", last)
+    serialized = message.response_body.SerializeToString()
+    assert decode(message) == ResponseBody(b"answer", last, serialized=serialized)
 
 
 def test_request_trailers():
