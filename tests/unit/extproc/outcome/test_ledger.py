@@ -34,6 +34,21 @@ def test_nothing_is_waited_for_for_ever() -> None:
     assert len(got) == 2  # the entry was too early by too much
 
 
+def test_an_entry_is_waited_for_two_seconds_and_no_longer() -> None:
+    """Forty of Envoy's turns of 50 ms. Longer, and prompts are held for answers of which nothing will come."""
+    ledger, got = Ledger(), list[Outcome]()
+    ledger.expect("a", got.append, 10.0)
+    ledger.arrived("b", FAILED, 10.0)
+    ledger.expire(11.999)
+    assert (got, len(ledger)) == ([], 1)
+    ledger.expire(12.0)
+    assert (got, len(ledger)) == ([UNKNOWN], 0)
+    ledger.expect("b", got.append, 12.0)
+    assert (got, len(ledger)) == ([UNKNOWN], 1)
+    ledger.expire(14.0)
+    assert (got, len(ledger)) == ([UNKNOWN, UNKNOWN], 0)
+
+
 def test_what_will_not_come_any_more_is_given_up() -> None:
     ledger, got = Ledger(), list[Outcome]()
     ledger.expect("a", got.append, 0.0)

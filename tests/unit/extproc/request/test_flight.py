@@ -78,19 +78,38 @@ def test_a_pod_that_nobody_knows_any_more_changes_nothing() -> None:
     assert world.in_flight() == [0, 0]
 
 
-def test_a_failed_request_takes_its_prefix_back() -> None:
+@pytest.mark.parametrize(("status", "fails"), [(399, False), (400, False), (499, False), (500, True), (503, True)])
+def test_a_failed_request_takes_its_prefix_back(status: int, fails: bool) -> None:
+    """From 500 on: what the client did wrong was computed, or at least is no failure of the pod."""
     world = World()
     exchange, picked = routed(world)
-    finish(world, exchange, picked, status=503)
-    plugin = world.profile.plugins["prefix-cache"]
-    assert plugin.index.entries == 0
+    entries = world.profile.plugins["prefix-cache"].index.entries
+    assert entries
+    finish(world, exchange, picked, status=status)
+    assert world.profile.plugins["prefix-cache"].index.entries == (0 if fails else entries)
+    failed_at = {row["address"]: row["failed_requests"] for row in world.store.statistics(world.now)}
+    assert failed_at == {pod.address: int(fails and pod.address == picked) for pod in PODS}
 
 
-def test_a_retry_that_failed_as_well_leaves_no_prefix() -> None:
+@pytest.mark.parametrize("status", [499, 500])
+def test_a_retry_that_was_answered_has_the_prefix_and_one_that_failed_has_none(status: int) -> None:
+    world = World()
+    exchange, picked = routed(world)
+    entries = world.profile.plugins["prefix-cache"].index.entries
+    other = next(pod.address for pod in PODS if pod.address != picked)
+    finish(world, exchange, other, status=status)
+    index = world.profile.plugins["prefix-cache"].index
+    assert index.entries == (entries if status < 500 else 0)
+    if status < 500:
+        assert routed(world)[1] == other
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_retry_that_failed_as_well_leaves_no_prefix(status: int) -> None:
     world = World()
     exchange, picked = routed(world)
     other = next(pod.address for pod in PODS if pod.address != picked)
-    finish(world, exchange, other, status=503)
+    finish(world, exchange, other, status=status)
     assert world.profile.plugins["prefix-cache"].index.entries == 0
     assert world.served() == [int(pod.address == other) for pod in PODS]
     assert [row["failed_requests"] for row in world.store.statistics(world.now)] == [1, 1]

@@ -1,3 +1,4 @@
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.outcome.outcome import UNKNOWN, Outcome
@@ -37,6 +38,13 @@ def test_a_request_that_ended_well() -> None:
     assert got["request_seconds_sum", "model=m"] == 1.5
     for kind, tokens in (("prompt", 100), ("cached", 60), ("completion", 11)):
         assert got["tokens_total", f"kind={kind}", "model=m"] == tokens
+
+
+@pytest.mark.parametrize(("attempts", "retries"), [(None, 0), (0, 0), (1, 0), (2, 1), (3, 2)])
+def test_all_attempts_but_the_first_are_retries(attempts: int | None, retries: int) -> None:
+    metrics = Metrics(list)
+    metrics.ended("m", "a", Outcome(status=200, attempts=attempts), 0.1, streamed=True)
+    assert samples(metrics)["retries_total",] == retries
 
 
 def test_a_request_of_which_nothing_is_known() -> None:

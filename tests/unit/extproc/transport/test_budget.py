@@ -75,6 +75,19 @@ def test_the_end_of_a_young_one_tells_nobody_while_it_is_too_much() -> None:
     assert calls.gone_on == []
 
 
+def test_exactly_at_the_limit_all_go_on() -> None:
+    calls = Calls()
+    assert calls.add("a", FREE)
+    assert calls.add("b", 2 * FREE)
+    assert calls.add("c", FREE)
+    assert not calls.add("b", FREE)  # the limit is 4
+    assert calls.add("c", 0)
+    assert not calls.add("d", 2 * FREE)
+    calls.budget.drop("b")
+    assert calls.budget.total == LIMIT
+    assert calls.gone_on == ["d"]
+
+
 def test_one_that_waits_may_go_away() -> None:
     calls = Calls()
     assert calls.add("old", LIMIT)

@@ -9,7 +9,16 @@ def row(address: str, in_flight: int, pool: str | None = None) -> dict[str, obje
 def test_rows() -> None:
     pages = [[row("a", 1), row("b", 5)], [row("a", 3), row("c", 0)]]
     assert rows_of_all(pages) == [row("a", 3), row("b", 5), row("c", 0)]
+    assert rows_of_all(pages[::-1]) == [row("a", 3), row("c", 0), row("b", 5)]
     assert rows_of_all([]) == []
+
+
+def test_the_larger_of_each_count_is_true() -> None:
+    """Whichever process has it."""
+    one = {"address": "a", "in_flight": 3, "in_flight_tokens": 10}
+    other = {"address": "a", "in_flight": 2, "in_flight_tokens": 20}
+    for pages in ([[one], [other]], [[other], [one]]):
+        assert rows_of_all(pages) == [{"address": "a", "in_flight": 3, "in_flight_tokens": 20}]
 
 
 def test_a_pod_in_two_pools() -> None:
