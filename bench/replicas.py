@@ -215,7 +215,7 @@ async def main() -> int:
     )
 
     def median(name: str, key: str) -> float:
-        return statistics.median(one[key] for one in found[name])
+        return float(statistics.median(one[key] for one in found[name]))
 
     for name, rounds in found.items():
         ratio = statistics.median(one["p90"] / alone["p90"] for one, alone in zip(rounds, found["one"], strict=True))

@@ -60,7 +60,7 @@ def serve(kind: str, loop: str, path: str) -> None:
 
         server = {"grpcio": GrpcServer, "sidecar": Http2Server}[kind]
         options = {"address": f"unix://{path}", "max_body": 16 << 20, "max_streams": 10_000}
-        await server(Exchange, None, None, **options).start()  # type: ignore[arg-type]
+        await server(Exchange, None, None, **options).start()
         print("ready", flush=True)
         await asyncio.Event().wait()
 

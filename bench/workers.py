@@ -60,7 +60,7 @@ class Variant:
     rounds: list[Round] = field(default_factory=list)
 
     def median(self, name: str) -> float:
-        return statistics.median(getattr(one, name) for one in self.rounds)
+        return float(statistics.median(getattr(one, name) for one in self.rounds))
 
 
 async def load(

@@ -26,8 +26,8 @@ def environment(name: str, requirements: str) -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         # For every tool that reads it: nothing in here is ours.
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "-r", pins], check=True)
+        python, quietly = str(folder / "bin" / "python"), ("--quiet", "--disable-pip-version-check", "--no-deps")
+        subprocess.run([python, "-m", "pip", "install", *quietly, "-r", str(pins)], check=True)
         stamp.write_text(digest, encoding="utf-8")
         print(f"installed in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return folder

@@ -150,7 +150,7 @@ async def _ours(name: str, pods: Sequence[str], envoy_workers: int) -> AsyncIter
     config = loads(STICKY_CONFIG if name == STICKY else OURS[name], name).config
     token = "-"
     with tempfile.TemporaryDirectory() as folder:
-        if config.auth_policy() is not None:
+        if config.auth is not None and config.auth_policy() is not None:
             auth, token = local_issuer(config.auth, Path(folder))
             config = config.model_copy(update={"auth": auth})
         machine_code = name != NOT_COMPILED and not compiled.obstacle()

@@ -169,7 +169,7 @@ def test_the_data_source_is_a_variable() -> None:
     for name, variable in variables.items():
         if variable["type"] == "query":
             assert variable["datasource"] == source
-            metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
+            metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()
             assert label in EXPORTED[metric]
             assert any(f"${name}" in expression for expression in EXPRESSIONS.values())
 

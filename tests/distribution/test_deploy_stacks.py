@@ -345,6 +345,7 @@ def test_the_charts_values_fit_its_schema() -> None:
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.validate(values, schema, cls=jsonschema.Draft7Validator)
     assert set(schema["properties"]) == {*values, "global"}
+    wrong: dict[str, Any]
     for wrong in (
         {"gateway": {"admin": {"host": "127.0.0.1"}}},
         {"gateway": {"admin": {"host": "0.0.0.0"}, "auth": {"issuer": "nobody's keys"}}},

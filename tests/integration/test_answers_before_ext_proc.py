@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 import yaml
 from support.echo import EchoPod
+from support.eventually import eventually
 from support.foreign_envoy import MODES, echoes, foreign
-from support.gateway import configuration, eventually
+from support.gateway import configuration
 from support.raw_http import RawAnswer, http1, request
 
 from extproc.demo.stack import Stack

@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -200,7 +201,7 @@ async def test_an_envoy_that_dies_leaves_no_count_behind(running: Gateway) -> No
 
 
 @pytest.mark.parametrize("fault", ["500", "html", "huge", "hang"])
-async def test_a_pod_with_bad_metrics_disturbs_nobody(tmp_path: Path, fault: str) -> None:
+async def test_a_pod_with_bad_metrics_disturbs_nobody(tmp_path: Path, fault: Any) -> None:
     async with gateway(configuration("endpoints: {scrape: {timeout: 100ms}}", tmp_path)) as running:
         running.fleet.replicas[0].faults = Faults(metrics=fault)
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -293,6 +294,7 @@ async def test_evil_data_is_counted_and_harms_nobody(tmp_path: Path) -> None:
         client = Redis(unix_socket_path=str(redis.socket))
         [key] = [key async for key in client.scan_iter("*events")]
         own = encode((b"8 bytes!", "0"), 0, 0, b"", {"pool default": [("+", 1, "127.0.0.1:1", -5, 0, True)]})
+        fields: Any
         for fields in ({"1": b"\xc1"}, {"2": b"of another version"}, {"a": "b", "c": "d"}, {"1": own}, {"1": b""}):
             await client.xadd(key, fields)
 

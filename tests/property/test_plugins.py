@@ -117,10 +117,10 @@ def test_another_pod_does_not_change_the_order_of_the_others(
                 if BLENDED[plugin.name](one, other):
                     assert after[one.address] >= after[other.address] - SLACK
         return
-    for one in before:
-        for other in before:
-            if before[one] > before[other] + SLACK:
-                assert after[one] >= after[other] - SLACK
+    for better in before:
+        for worse in before:
+            if before[better] > before[worse] + SLACK:
+                assert after[better] >= after[worse] - SLACK
 
 
 def _not_worse(*fields: str) -> Callable[[P, P], bool]:

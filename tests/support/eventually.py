@@ -2,10 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any, Final
 
 #: Seconds that a test waits for something that must come. Only a test that fails waits for all of them: long enough for
 #: a machine with four times as many busy processes as cores.
@@ -14,13 +12,13 @@ PATIENCE: Final = 120.0
 PAUSE: Final = 0.005
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]]) -> T:
-    """The condition's value, once it is true.
+async def eventually(condition: Callable[[], Any]) -> Any:
+    """The condition's value, once it is true. The condition may be a coroutine function.
 
     Raises:
         AssertionError: it was not within `PATIENCE` seconds.
     """
-    value: T | Awaitable[T] | None = None
+    value: Any = None
     try:
         async with asyncio.timeout(PATIENCE):
             while True:

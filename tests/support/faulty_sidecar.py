@@ -10,7 +10,7 @@ import grpc.aio
 from support.envoy_messages import ProcessingRequest, ProcessingResponse
 
 from extproc.protocol.headers import DESTINATION
-from extproc.transport.grpcio import METHOD, SERVICE
+from extproc.transport.services import METHOD, SERVICE
 
 Stream = AsyncIterator[bytes]
 #: What a stream is answered with: bytes, since some of it is no message.

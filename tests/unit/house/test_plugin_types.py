@@ -47,7 +47,7 @@ def test_mypy_refuses_each_wrong_plugin_and_no_right_one(tmp_path: Path) -> None
             wrong.append(text.count("\n") - 1)
     (tmp_path / "plugins.py").write_text(text)
     # The cache of `make types`, with its options: numpy and pydantic are not read again.
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "mypy",

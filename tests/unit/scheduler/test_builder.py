@@ -207,7 +207,8 @@ class TestBuild:
 
     def test_one_instance_for_both_roles(self) -> None:
         profile = built(SchedulerConfig())
-        keep, score = profile.filters[0].call, profile.scorers[0].call
+        keep: Any = profile.filters[0].call
+        score: Any = profile.scorers[0].call
         assert keep.__self__ is score.__self__ is profile.plugins["least-request"]
 
     def test_arguments_reach_the_plugin(self) -> None:

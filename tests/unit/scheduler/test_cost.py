@@ -15,7 +15,7 @@ PRICES = Prices(0.4, 0.05, 0.7, 10.0)
 @given(fleets(most=16), st.floats(0, 1e6), st.floats(0, 1), st.floats(-1, 100), st.data())
 def test_few_and_many_are_counted_alike(
     rows: list, tokens: float, share: float, now: float, data: st.DataObject
-) -> None:  # type: ignore[type-arg]
+) -> None:
     held = np.full(len(rows), tokens * share) if data.draw(st.booleans()) else None
     few, few_scores = costs_of(PRICES, snapshot(*rows), tokens, held, now, 1.0)
     many, many_scores = cost._of_many(PRICES, snapshot(*rows), tokens, held, now, 1.0)

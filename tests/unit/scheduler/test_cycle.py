@@ -322,7 +322,7 @@ class TestFaults:
 
     def test_a_faulty_recorder_costs_no_request(self) -> None:
         faults, good, bad = Faults(), Records(), Records()
-        bad.picked = broken  # type: ignore[method-assign]  # a plugin that raises
+        bad.picked = broken  # type: ignore[assignment]  # a plugin that raises
         decision = decide(Profile(plugins={"bad": bad, "good": good}, on_fault=faults), snapshot(P()))
         assert faults.seen == [("bad", "picked")]
         assert good.pods == [address(0)]

@@ -25,10 +25,10 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The document's modules, written to where they can be imported."""
     names = []
     for code in blocks("python"):
-        name = re.match(r"# (\w+)\.py\n", code)
-        assert name, "each block of Python starts with its file's name"
-        (tmp_path / f"{name[1]}.py").write_text(code, encoding="utf-8")
-        names.append(name[1])
+        head = re.match(r"# (\w+)\.py\n", code)
+        assert head, "each block of Python starts with its file's name"
+        (tmp_path / f"{head[1]}.py").write_text(code, encoding="utf-8")
+        names.append(head[1])
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)

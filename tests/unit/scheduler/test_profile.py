@@ -95,7 +95,7 @@ def test_a_quick_run_wipes_the_slate() -> None:
 
 def test_those_who_watch_are_told_who_left() -> None:
     faults, records, bad = Faults(), Records(), Records()
-    bad.left = broken  # type: ignore[method-assign]  # a plugin that raises
+    bad.left = broken  # type: ignore[assignment]  # a plugin that raises
     profile = Profile(plugins={"bad": bad, "good": records}, on_fault=faults)
     profile.left(PODS.pods[0])
     assert records.gone == [PODS.pods[0].address]

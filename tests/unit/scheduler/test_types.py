@@ -34,8 +34,8 @@ def test_left_out_columns_are_unknown_or_zero() -> None:
     assert made.kv_usage.tolist() == [0.5, 1.0]
     for column in (made.waiting, made.running, made.ttft, made.tpot):
         assert np.isnan(column).all()
-    for column in (made.in_flight, made.in_flight_tokens, made.served):
-        assert column.tolist() == [0, 0]
+    for counts in (made.in_flight, made.in_flight_tokens, made.served):
+        assert counts.tolist() == [0, 0]
     assert made.adapters == (NO_ADAPTERS, NO_ADAPTERS)
     assert len(made) == 2
 

@@ -6,7 +6,8 @@ from scheduler.types import Pod
 
 
 async def published(*pods: Pod) -> list[Sequence[Pod]]:
-    source, lists = StaticDiscovery(pods), []
+    source = StaticDiscovery(pods)
+    lists: list[Sequence[Pod]] = []
     task = asyncio.create_task(source.run(lists.append))
     await source.first_sync.wait()
     task.cancel()

@@ -345,7 +345,7 @@ async def test_a_slow_pod_delays_nobody(bench: Bench) -> None:
 async def test_age_and_in_flight_are_those_of_the_asking(bench: Bench) -> None:
     async def handler(_: web.Request) -> web.StreamResponse:
         bench.beats.now += 0.5
-        for _ in range(4):
+        for _n in range(4):
             bench.store.acquire(pod, 10, bench.beats.now)
         return web.Response(body=PAGE)
 

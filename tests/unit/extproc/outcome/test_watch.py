@@ -25,7 +25,7 @@ ATTRIBUTES = {
 
 
 def sse() -> bytes:
-    events = [{"choices": [{"delta": {"content": f"word {n}"}}]} for n in range(5)]
+    events: list[dict[str, object]] = [{"choices": [{"delta": {"content": f"word {n}"}}]} for n in range(5)]
     events.append({"choices": [], "usage": COUNTS})
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.errors import LocalProtocolError, Refusal, RemoteProtocolError, bad_request
+from extproc.protocol.actions import HeadReady, RequestReady
 from extproc.protocol.events import (
     BodyMode,
     ProtocolConfig,
@@ -34,12 +35,9 @@ from extproc.protocol.replies import (
 )
 from extproc.protocol.session import (
     MAX_CHUNK,
-    HeadReady,
-    RequestReady,
-    RequestState,
-    ResponseState,
     Session,
 )
+from extproc.protocol.states import RequestState, ResponseState
 
 PICK = Mutation(destination="10.0.0.1:8000")
 NO_HEADERS = Headers()

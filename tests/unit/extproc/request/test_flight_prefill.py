@@ -81,7 +81,7 @@ def finish(world: World, exchange: Exchange, status: int = 200) -> None:
     """The stream ends, and then the access log tells how the request did."""
     exchange.close()
     outcome = Outcome(status=status, ttft=0.002, stream=0.009)
-    world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, world.now)  # type: ignore[union-attr]  # it was sent on
+    world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, world.now)
 
 
 def test_a_long_prompt_is_computed_elsewhere() -> None:

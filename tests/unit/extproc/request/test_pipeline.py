@@ -1,6 +1,7 @@
 """One request's way, without a socket: events in, replies and counts out."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from support.pipeline_world import PODS, FakeAuthenticator, World, body, head, routed
@@ -177,7 +178,12 @@ def test_who_may_not_use_every_model_is_not_let_in_before_the_decision() -> None
 def test_what_clients_may_not_say_is_taken_out_before_the_decision(models: frozenset[str] | None) -> None:
     """Behind another Envoy than ours, which asks no second time where trailers are all that follows."""
     identity = Identity("someone", "issuer", {"sub": "someone"}, models)
-    forged = {"x_user": "root", "x_gone": "1", "x_prefiller_host_port": "a", "x_gateway_destination_endpoint": "b"}
+    forged: dict[str, Any] = {
+        "x_user": "root",
+        "x_gone": "1",
+        "x_prefiller_host_port": "a",
+        "x_gateway_destination_endpoint": "b",
+    }
     gone = {"x-gone", "x-prefiller-host-port", "x-gateway-destination-endpoint"}
     for authenticator in (FakeAuthenticator(identity), None):
         world = World(authenticator, {"x-user": "sub", "x-gone": "gone"} if authenticator else {})

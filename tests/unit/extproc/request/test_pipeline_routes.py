@@ -154,7 +154,7 @@ def test_what_keeps_its_name_keeps_its_body(model: str) -> None:
             Rule(Route("", (Target("large", model="org/m"),)), ("org/m",), ("lora",)),
             Rule(Route("", (Target("small"),))),
         ],
-        world.pipeline.router.routes.unnamed,  # type: ignore[union-attr]  # it was given some
+        world.pipeline.router.routes.unnamed,
     )
     _, (reply,) = world.send(request(model))
     assert isinstance(reply, RequestBodyReply)
@@ -329,7 +329,7 @@ def test_of_an_answer_whose_headers_alone_are_shown_the_log_tells_more(logged: b
     assert world.in_flight()["large"] == 0
     if logged:
         outcome = Outcome(status=200, usage=TokenUsage(5, 0, 2))
-        world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, 0.0)  # type: ignore[union-attr]  # it was sent on
+        world.pipeline.context.ledger.arrived(exchange._flight.key, outcome, 0.0)
     else:
         world.pipeline.context.ledger.expire(1e9)
     line = msgspec.json.decode(world.lines[0])

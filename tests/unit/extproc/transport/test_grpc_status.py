@@ -1,3 +1,4 @@
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -6,7 +7,7 @@ from hpack import Decoder
 from extproc.transport.grpc_status import MAX_MESSAGE, NOT_GRPC, OK_TRAILERS, RESPONSE_HEADERS, Status, trailers
 
 
-def decoded(block: bytes) -> dict[str, str]:
+def decoded(block: bytes) -> dict[Any, Any]:
     decoder = Decoder()
     fields = dict(decoder.decode(block))
     assert not decoder.header_table.dynamic_entries  # no block may change the peer's table

@@ -1,3 +1,5 @@
+from typing import Any
+
 from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all
 
 
@@ -31,7 +33,7 @@ def test_decisions_newest_first() -> None:
 
 
 def test_matches() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"pods": ["a", "b"], "prefix_match": 0.5},
         {"pods": ["a"], "prefix_match": 1.0},
         {"pods": ["b"], "prefix_match": None},

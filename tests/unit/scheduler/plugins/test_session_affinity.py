@@ -95,7 +95,7 @@ def test_the_same_in_every_process() -> None:
         ({"header": "h", "cookie": "c", "claim": "s"}, {"header_h": "", "cookie_c": "", "claim_s": "a"}),
     ],
 )
-def test_where_the_session_is_looked_up(params: dict[str, Any], found: dict[str, str]) -> None:
+def test_where_the_session_is_looked_up(params: dict[str, Any], found: dict[str, Any]) -> None:
     plugin = SessionAffinity(SessionAffinityParams(**params))
     assert plugin.score(request(**found), PODS, cycle()).tolist() == scores("a").tolist()
 
@@ -103,7 +103,7 @@ def test_where_the_session_is_looked_up(params: dict[str, Any], found: dict[str,
 @pytest.mark.parametrize("params", [{}, {"cookie": "sid"}, {"claim": "sub"}])
 def test_without_a_session_no_pod_is_better(params: dict[str, Any]) -> None:
     plugin = SessionAffinity(SessionAffinityParams(**params))
-    found = {"header_x_session_id": "", "cookie_sid": "", "claim_sub": ""}
+    found: dict[str, Any] = {"header_x_session_id": "", "cookie_sid": "", "claim_sub": ""}
     for one in (request(), request(**found), request(header_other="a")):
         assert plugin.score(one, PODS, cycle()).tolist() == [0.0] * len(NAMES)
 

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -243,7 +244,7 @@ async def test_a_server_that_forgets_at_once_is_not_asked_without_pause(api: Kub
     async with mirror(api) as one:
         one.clock.step = 0.0
         for number in range(1, 7):
-            await api.wait_for(lambda number=number: api.count("watch") >= number and bool(api.watches))
+            await api.wait_for(partial(lambda number: api.count("watch") >= number and bool(api.watches), number))
             api.send_error(410, "too old resource version")
             api.watches.clear()
         await api.wait_for(lambda: api.count("list") >= 7)
@@ -387,9 +388,9 @@ async def test_watches_that_end_at_once_do_not_spin(api: KubeApi, caplog: pytest
     async with mirror(api) as one:
         one.clock.step = 0.0
         for number in range(1, 6):
-            await api.wait_for(lambda number=number: api.count("watch") == number and bool(api.watches))
+            await api.wait_for(partial(lambda number: api.count("watch") == number and bool(api.watches), number))
             api.end_watches()
-            await api.wait_for(lambda number=number: api.count("watch") > number)
+            await api.wait_for(partial(lambda number: api.count("watch") > number, number))
     assert api.count("list") == 2
     assert len(one.naps.slept) >= 5
     assert one.naps.slept[3] > MIN_BACKOFF * 4 / 2

@@ -121,8 +121,8 @@ def test_fine(said: list[bytes]) -> None:
 # What ends the connection
 
 FAULTS = {
-    "4.2/2": ([opening(1), frame(DATA, 0, 1, bytes(http2.MAX_FRAME + 1))], ErrorCode.FRAME_SIZE_ERROR),
-    "4.2/3": ([frame(HEADERS, END_HEADERS, 1, bytes(http2.MAX_FRAME + 1))], ErrorCode.FRAME_SIZE_ERROR),
+    "4.2/2": ([opening(1), frame(DATA, 0, 1, bytes(stream.MAX_FRAME + 1))], ErrorCode.FRAME_SIZE_ERROR),
+    "4.2/3": ([frame(HEADERS, END_HEADERS, 1, bytes(stream.MAX_FRAME + 1))], ErrorCode.FRAME_SIZE_ERROR),
     "4.3/1": ([opening(1, 0, b"\x40")], ErrorCode.COMPRESSION_ERROR),
     "4.3/2": ([frame(HEADERS, 0, 1, REQUEST), frame(PRIORITY, 0, 1, bytes(5))], ErrorCode.PROTOCOL_ERROR),
     "4.3/3": ([frame(HEADERS, 0, 1, REQUEST), opening(3)], ErrorCode.PROTOCOL_ERROR),
@@ -242,7 +242,7 @@ def test_what_the_server_says_first() -> None:
         int.from_bytes(ours.payload[n : n + 2]): int.from_bytes(ours.payload[n + 2 : n + 6])
         for n in range(0, len(ours.payload), 6)
     }
-    assert pairs == {1: 0, 3: 77, 4: http2.WINDOW, 5: http2.MAX_FRAME, 6: MAX_HEADER_BLOCK}
+    assert pairs == {1: 0, 3: 77, 4: stream.WINDOW, 5: stream.MAX_FRAME, 6: MAX_HEADER_BLOCK}
     assert window == Frame(WINDOW_UPDATE, 0, 0, (MAX_31_BITS - 65535).to_bytes(4))
     assert peer.said(HELLO) == [ACK_FRAME]  # 6.5.3/2
 
@@ -656,7 +656,7 @@ def test_windows_are_topped_up() -> None:
 def test_window_that_is_not_kept_to() -> None:  # 6.9.1/2
     peer = Peer(lambda call, _: call.stream.pause())
     peer.said(opening(1), message(1, b"x"))
-    held = bytes(http2.MAX_FRAME // 2)
+    held = bytes(stream.MAX_FRAME // 2)
     assert peer.said(frame(DATA, 0, 1, held)) == []
     heard = peer.said(frame(DATA, 0, 1, held))
     assert heard == [Frame(RST_STREAM, 0, 1, ErrorCode.FLOW_CONTROL_ERROR.to_bytes(4))]
