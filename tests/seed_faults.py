@@ -53,9 +53,9 @@ FAULTS = [
     Fault("scheduler/plugins/session_affinity.py", "            if session:\n", "            if session and False:\n", "tests/unit/scheduler/plugins/test_session_affinity.py"),
     # Layers.
     Fault("scheduler/types.py", "import numpy as np", "import modelsim\nimport numpy as np", LAYERS),
-    Fault("modelsim/engine.py", "from collections", "import scheduler\nfrom collections", LAYERS),
+    Fault("modelsim/engine.py", "import msgspec", "import scheduler\nimport msgspec", LAYERS),
     Fault("extproc/protocol/events.py", "import msgspec", "import modelsim.events\nimport msgspec", LAYERS),
-    Fault("scheduler/pool/signals.py", "from collections", "import scheduler.pool.store\nfrom collections", LAYERS),
+    Fault("scheduler/pool/signals.py", "import msgspec", "import scheduler.pool.store\nimport msgspec", LAYERS),
     Fault("scheduler/pool/estimate.py", "import numpy as np", "import socket\nimport numpy as np", LAYERS),
     Fault("extproc/outcome/ledger.py", "from math import inf", "import time\nfrom math import inf", LAYERS),
     Fault("extproc/protocol/events.py", "import msgspec", "from typing import TYPE_CHECKING\nimport msgspec\nif TYPE_CHECKING:\n    from extproc.protocol.session import Session", "tests/unit/house/test_layers.py"),

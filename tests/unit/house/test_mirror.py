@@ -14,7 +14,6 @@ TESTED_BY = {
     "extproc/demo/process.py": "tests/integration/test_commands.py",
     "extproc/demo/redis_server.py": "tests/integration/test_commands.py",
     "extproc/demo/run.py": "tests/integration/test_commands.py",
-    "extproc/demo/show.py": "tests/integration/test_commands.py",
     "extproc/demo/stack.py": "tests/integration/test_lifecycle.py",
     "extproc/demo/tokens.py": "tests/integration/test_commands.py",
     "extproc/demo/workload.py": "tests/integration/test_commands.py",
