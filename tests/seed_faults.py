@@ -56,7 +56,7 @@ FAULTS = [
     Fault("modelsim/engine.py", "import msgspec", "import scheduler\nimport msgspec", LAYERS),
     Fault("extproc/protocol/events.py", "import msgspec", "import modelsim.events\nimport msgspec", LAYERS),
     Fault("scheduler/pool/signals.py", "import msgspec", "import scheduler.pool.store\nimport msgspec", LAYERS),
-    Fault("scheduler/pool/estimate.py", "import numpy as np", "import socket\nimport numpy as np", LAYERS),
+    Fault("scheduler/pool/columns.py", "import numpy as np", "import socket\nimport numpy as np", LAYERS),
     Fault("extproc/outcome/ledger.py", "from math import inf", "import time\nfrom math import inf", LAYERS),
     Fault("extproc/protocol/events.py", "import msgspec", "from typing import TYPE_CHECKING\nimport msgspec\nif TYPE_CHECKING:\n    from extproc.protocol.session import Session", "tests/unit/house/test_layers.py"),
     # Types of plugins.

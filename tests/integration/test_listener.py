@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from support.echo import EchoPod, echo_pod
-from support.gateway import CHAT, PATIENCE, Answer, configuration, eventually
+from support.eventually import PATIENCE, eventually
+from support.gateway import CHAT, Answer, configuration
 from support.raw_http import http1, http2, request
 from support.tokens import AUTH, Signer
 
