@@ -91,6 +91,7 @@ async def ours(name: str, what: str, pods: list[str], *, source: bool) -> AsyncI
     with tempfile.TemporaryDirectory() as folder:
         if name == OWN:
             config = loads(AUTH, name).config
+            assert config.auth is not None
             auth, token = local_issuer(config.auth, Path(folder))
             config = config.model_copy(update={"auth": auth})
             stack = Stack(config, pods, envoy_concurrency=1, sidecar_env=env)
