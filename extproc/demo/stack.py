@@ -116,8 +116,9 @@ class Stack:
         line = await self.sidecar.line(lambda text: '"message":"serving"' in text, START_TIMEOUT)
         serving = json.loads(line)
         self.admin = serving["admin"]
-        # With the port that was chosen, which stays when it is started again.
-        self.config = self.config.model_copy(update={"transport": self._transport(serving["extproc"])})
+        if not self.config.transport.address.startswith(UNIX):
+            # With the port that was chosen, which stays when it is started again.
+            self.config = self.config.model_copy(update={"transport": self._transport(serving["extproc"])})
         await self.sidecar.line(lambda text: '"message":"ready"' in text, START_TIMEOUT)
 
     def _transport(self, address: str) -> TransportConfig:
