@@ -40,6 +40,7 @@ from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Witness
 from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.trace_log import TraceFile, TraceLog, read_key
 from extproc.transport import Transport
 from extproc.workers.control import Line
 from scheduler.builder import build
@@ -201,6 +202,18 @@ class Gateway:
                     of_plugin[name] = of_plugin.get(name, 0.0) + value
         return sums
 
+    def _trace(self) -> TraceLog | None:
+        given = self._config.logging.trace
+        if given.file is None or given.key_file is None:
+            return None
+        try:
+            key = read_key(given.key_file)
+            file = TraceFile(given.file, given.max_size, partial(log.warning, "logging.trace: the file is full"))
+        except (OSError, ValueError) as error:
+            raise StartError(f"cannot start: logging.trace: {error}") from error
+        self._cleanup.callback(file.close)
+        return TraceLog(key, file.write, given.characters_per_token)
+
     def _witnesses(self) -> list[Witness]:
         config = self._config
         witnesses: list[Witness] = []
@@ -219,6 +232,7 @@ class Gateway:
     def _build_transport(self, authenticator: Authenticator | None) -> Transport:
         config = self._config
         rng = random.Random()  # noqa: S311 - ties between pods are no secret
+        trace = self._trace()
         pipeline = self._pipeline = Pipeline(
             router=Router(
                 self._pools,
@@ -230,7 +244,8 @@ class Gateway:
             context=Context(
                 metrics=self._metrics,
                 ledger=self._ledger,
-                witnesses=self._witnesses(),
+                witnesses=[*self._witnesses(), *([] if trace is None else [trace])],
+                blocks=None if trace is None else trace.blocks,
                 log_tells_more=config.rewrites_answers(),
                 clock=time.monotonic,
                 wall_clock=time.time,

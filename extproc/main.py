@@ -188,6 +188,10 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each configuration.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with tables and plots, one file, to this path.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write plots as PNG and SVG into this folder.")] = None,
 ) -> None:
     """Replay a trace against modelled engines under several configurations, and compare them. Nothing is served."""
     from extproc.config.fields import DAY, Seconds
@@ -207,7 +211,7 @@ def simulate(
             Options(
                 source=source, configs=config or (), policies=policy or (), pods=pods, engine=engine,
                 fleet=None if fleet is None else str(fleet), gateways=gateways, delay=delay, seed=seed, seeds=seeds,
-                jobs=jobs, json=json,
+                jobs=jobs, json=json, html=html, plots=plots,
             )
         )  # fmt: skip
     except (GatewayError, ValueError) as error:

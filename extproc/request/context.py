@@ -8,6 +8,7 @@ from random import Random
 from extproc.outcome.ledger import Ledger
 from extproc.telemetry.finished import Witness
 from extproc.telemetry.metrics import Metrics
+from scheduler.types import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class Context:
         metrics: counts of requests.
         ledger: matches outcomes, which come late, with the requests that expect them.
         witnesses: hear of every routed request's end.
+        blocks: names the blocks of a model's prompt for witnesses, while all its text is there; None: nobody asks.
         log_tells_more: whether Envoy shows the headers of answers, and its access log has what they lack.
         clock: monotonic seconds.
         wall_clock: seconds since the epoch.
@@ -28,8 +30,8 @@ class Context:
     """
 
     __slots__ = (
-        "_failed_witnesses", "_first_key", "_keys", "clock", "ledger", "log_tells_more", "metrics", "rng", "wall_clock",
-        "witnesses",
+        "_failed_witnesses", "_first_key", "_keys", "blocks", "clock", "ledger", "log_tells_more", "metrics", "rng",
+        "wall_clock", "witnesses",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +40,7 @@ class Context:
         metrics: Metrics,
         ledger: Ledger,
         witnesses: Sequence[Witness] = (),
+        blocks: Callable[[str, Prompt], tuple[int, ...]] | None = None,
         log_tells_more: bool = False,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -46,6 +49,7 @@ class Context:
         self.metrics = metrics
         self.ledger = ledger
         self.witnesses = witnesses
+        self.blocks = blocks
         self.log_tells_more = log_tells_more
         self.clock = clock
         self.wall_clock = wall_clock

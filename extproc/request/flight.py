@@ -40,8 +40,8 @@ class Flight:
     """
 
     __slots__ = (
-        "_context", "_decision", "_ended", "_headers", "_pool", "_prefill", "_request", "_started", "_streamed",
-        "_subject", "_ticket", "_watch", "decision_seconds", "key", "model",
+        "_blocks", "_context", "_decision", "_ended", "_headers", "_pool", "_prefill", "_request", "_started",
+        "_streamed", "_subject", "_ticket", "_watch", "decision_seconds", "key", "model",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Flight:
         self.model = "" if parsed is None else parsed.model
         self.key = context.next_key()
         self.decision_seconds = 0.0
+        self._blocks = () if context.blocks is None else context.blocks(request.model, request.prompt)
         # An answer may take minutes, and a prompt be megabytes.
         request.prompt.drop_text()
 
@@ -175,6 +176,7 @@ class Flight:
             outcome=outcome,
             subject=self._subject,
             traceparent=self._headers.get(TRACEPARENT),
+            blocks=self._blocks,
         )
         for witness in self._context.witnesses:
             try:

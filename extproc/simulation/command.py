@@ -1,5 +1,6 @@
 """`infer-gateway simulate`: from its options to what it prints."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,8 +69,12 @@ def run(options: Options) -> None:
         counter = _Counter(bar, whole)
         outcomes = list(run_all(tasks, options.jobs, counter))
     comparison = show.Comparison(outcomes)
+    if options.html is not None or options.plots is not None:
+        from extproc.simulation.report import save
+
+        save(comparison, options.source.name, len(plan.pods), html=options.html, folder=options.plots)
     if options.json:
-        pass
+        print(json.dumps({"workload": options.source.name, "pods": len(plan.pods), **comparison.as_json()}))
     else:
         out = Console(width=None if console.is_terminal else 200)
         out.print(f"{options.source.name}: {size:,} requests, {len(plan.pods)} pods", highlight=False)

@@ -95,25 +95,35 @@ class Comparison:
         }
 
 
+#: What a row of a comparison says, beside the configuration's name.
+COLUMNS = (
+    "TTFT mean", "p50", "p90", "p99", "TPOT p50", "p90", "end to end p50", "p90", "p99", "cached", "req/s", "refused",
+    "failed", "busiest pod",
+)  # fmt: skip
+
+
+def cells(row: Mapping[str, Figure]) -> list[str]:
+    """A configuration's medians, in the order of `COLUMNS`."""
+    return [
+        *[_seconds(row[f"ttft_{which}"].median) for which in ("mean", "p50", "p90", "p99")],
+        *[_seconds(row[f"tpot_{which}"].median) for which in ("p50", "p90")],
+        *[_seconds(row[f"seconds_{which}"].median) for which in ("p50", "p90", "p99")],
+        f"{row['hit_rate'].median:.1%}",
+        f"{row['requests_per_second'].median:.2f}",
+        f"{row['refused'].median:,.0f}",
+        f"{row['failed'].median:,.0f}",
+        f"{row['spread'].median:.2f}x",
+    ]
+
+
 def table(comparison: Comparison, console: Console) -> None:
     """Prints the comparison."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("configuration")
-    for column in ("TTFT mean", "p50", "p90", "p99", "TPOT p50", "p90", "end to end p50", "p90", "p99", "cached",
-                   "req/s", "refused", "failed", "busiest pod"):  # fmt: skip
+    for column in COLUMNS:
         grid.add_column(column, justify="right")
     for name, row in comparison.figures.items():
-        grid.add_row(
-            name,
-            *[_seconds(row[f"ttft_{which}"].median) for which in ("mean", "p50", "p90", "p99")],
-            *[_seconds(row[f"tpot_{which}"].median) for which in ("p50", "p90")],
-            *[_seconds(row[f"seconds_{which}"].median) for which in ("p50", "p90", "p99")],
-            f"{row['hit_rate'].median:.1%}",
-            f"{row['requests_per_second'].median:.2f}",
-            f"{row['refused'].median:,.0f}",
-            f"{row['failed'].median:,.0f}",
-            f"{row['spread'].median:.2f}x",
-        )
+        grid.add_row(name, *cells(row))
     console.print(grid)
     if comparison.seeds > 1:
         console.print(f"medians of {comparison.seeds} seeds; TTFT p90 from least to most:", highlight=False)

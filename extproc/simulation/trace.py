@@ -117,7 +117,7 @@ def read(path: Path, block_tokens: int = BLOCK_TOKENS) -> Trace:
         raise TraceError(f"{path} has no request")
     start = min(call.at for call in calls)
     for call in calls:
-        call.at -= start
+        call.at = (call.at - start) / 1000
     calls.sort(key=lambda call: call.at)
     return Trace(calls, block_tokens)
 
@@ -164,6 +164,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _call(path: Path, number: int, text: bytes, block_tokens: int) -> Call:
+    """A line's request, at its milliseconds."""
     try:
         one = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -184,7 +185,7 @@ def _call(path: Path, number: int, text: bytes, block_tokens: int) -> Call:
             f" {block_tokens} (--block-tokens)"
         )
     blocks = tuple(ids) if len(ids) == count else (*ids, _unnamed(number))
-    return Call(one.timestamp / 1000, tokens, max(one.output_length, 1), blocks, tenant=one.tenant, model=one.model)
+    return Call(one.timestamp, tokens, max(one.output_length, 1), blocks, tenant=one.tenant, model=one.model)
 
 
 def _unnamed(number: int) -> int:

@@ -29,6 +29,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     #: W3C trace context of the request, as it came; empty without one.
     traceparent: str
+    #: Names of the prompt's blocks (`Context.blocks`); empty where nobody wants them.
+    blocks: tuple[int, ...] = ()
 
 
 class Witness(Protocol):

@@ -1,11 +1,11 @@
 """What operators see: admin pages, logs, traces, explained decisions."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extproc.config import fields
-from extproc.config.fields import Section
+from extproc.config.fields import Bytes, Section
 
 
 class AdminConfig(Section):
@@ -13,6 +13,28 @@ class AdminConfig(Section):
 
     host: fields.IP = Field(default="127.0.0.1", description="IP address. These pages have no authentication.")
     port: fields.Port = Field(default=9090, description="Port; 0: a free one.")
+
+
+class TraceConfig(Section):
+    """A trace of requests that `infer-gateway simulate` can replay, in Mooncake's format. On when `file` is given."""
+
+    file: fields.FilePath | None = Field(default=None, description="File that lines are appended to.")
+    key_file: fields.FilePath | None = Field(
+        default=None,
+        description="File with the secret of 16-64 bytes that prompts' beginnings and subjects are hashed with.",
+    )
+    max_size: Annotated[int, Bytes(1 << 10, 1 << 40)] = Field(
+        default=1 << 30, description="Size from which on nothing more is written."
+    )
+    characters_per_token: float = Field(
+        default=4.0, ge=0.25, le=32, description="Of the prompts: says how much text a block of 512 tokens is."
+    )
+
+    @model_validator(mode="after")
+    def _keyed(self) -> Self:
+        if (self.file is None) != (self.key_file is None):
+            raise ValueError("file and keyFile are wanted together: without a key, beginnings could be guessed")
+        return self
 
 
 class LoggingConfig(Section):
@@ -25,6 +47,9 @@ class LoggingConfig(Section):
         default=False, description="Whether each request is a line of JSON on standard output: decision and outcome."
     )
     format: Literal["json", "text"] = Field(default="json", description="json: one object a line. text: for people.")
+    trace: TraceConfig = Field(
+        default=TraceConfig(), description="A trace of requests that `infer-gateway simulate` can replay."
+    )
 
 
 class TracingConfig(Section):
