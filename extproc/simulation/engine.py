@@ -25,7 +25,7 @@ class Job:
 
     __slots__ = (
         "adapter", "admitted_at", "computed", "end_step", "finished_at", "first_at", "first_step", "lease",
-        "output_tokens", "owner", "prompt_tokens", "ready_at", "submitted_at",
+        "output_tokens", "owner", "place", "prompt_tokens", "ready_at", "submitted_at",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Job:
         self.lease = Lease(chain, ends)
         self.submitted_at = self.admitted_at = self.ready_at = 0.0
         self.first_at = self.finished_at = inf
+        #: Number of its admission.
+        self.place = 0
         #: Prompt tokens that are in the cache.
         self.computed = 0
         #: Decode steps of the engine by which the first and the last token are there.
@@ -71,6 +73,10 @@ class Job:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.output_tokens
+
+
+def _place(job: Job) -> int:
+    return job.place
 
 
 class Engine:
@@ -271,7 +277,8 @@ class Engine:
         if self._first_end() > self._step + 1:
             self._decoded(1)
             return
-        jobs = list(self._decoding)
+        # In the order of their admission: with adapters, that is not the order of their first tokens.
+        jobs = sorted(self._decoding, key=_place)
         self.tpot_count += len(jobs)
         self.tpot_sum += len(jobs) * self._duration
         self._step += 1
@@ -321,6 +328,7 @@ class Engine:
             self._prefilling[job] = None
             admitted.append(job)
             job.admitted_at = at
+            job.place = next(self._order)
             job.ready_at = at + self._profile.overhead
             if job.adapter:
                 job.ready_at = max(job.ready_at, self._lora.acquire(job.adapter, at))
