@@ -71,6 +71,11 @@ def bad_request(message: str, *, code: str = "invalid_request", param: str | Non
     return Refusal(400, message, code=code, param=param, detail=detail)
 
 
+def body_not_whole() -> Refusal:
+    message = "The request body is not valid JSON, or the gateway shows only a part of it."
+    return bad_request(message, code="invalid_json", detail="a part of a body, of an Envoy that does not tell its mode")
+
+
 def body_too_large(limit: int) -> Refusal:
     return Refusal(413, f"The request body is larger than the {limit} bytes allowed.", code="request_too_large")
 

@@ -258,6 +258,7 @@ class Gateway:
             explain_to_clients=config.debug.response_header,
             identity_headers=config.identity_headers(),
             foreign=not config.transport.own_envoy,
+            assumed=config.transport.assumed,
         )
         server = _transport(config)
         return server(

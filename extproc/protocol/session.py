@@ -29,7 +29,9 @@ decision (`PROCEED`):
     STREAMED, sent without waiting at the end of the body                  headers with the pick, then each chunk
     FULL_DUPLEX_STREAMED           at the end of the body                  headers with the pick, then the body again
 
-An Envoy that does not send it (before 1.33) is taken for BUFFERED.
+An Envoy that does not send it (before 1.33) is taken for `assumed`, BUFFERED unless the caller has another. No stream
+hangs for that: BUFFERED decides at the first message of a body, whichever it is, so that where Envoy sends pieces, a
+piece is decided on, and marked as what may be one (`RequestReady.told`).
 """
 
 from collections.abc import Callable, Mapping
@@ -97,19 +99,25 @@ Action = HeadReady | RequestReady | ResponseEvent
 
 
 class Session:
-    """The machine. `max_body`: most bytes of a request body that are held, else the request is refused with 413."""
+    """The machine.
+
+    Args:
+        max_body: most bytes of a request body that are held, else the request is refused with 413.
+        assumed: how an Envoy is set up that does not tell.
+    """
 
     __slots__ = (
         "_body", "_chunks", "_config", "_head_event", "_head_held", "_max_body", "_names", "_replies", "_subset",
-        "_trailers", "request_state", "response_state",
+        "_told", "_trailers", "request_state", "response_state",
     )  # fmt: skip
 
-    def __init__(self, *, max_body: int) -> None:
+    def __init__(self, *, max_body: int, assumed: ProtocolConfig = ASSUMED_CONFIG) -> None:
         self.request_state = RequestState.START
         self.response_state = ResponseState.WAITING
         self._max_body = max_body
         self._replies: list[Reply] = []
-        self._config = ASSUMED_CONFIG
+        self._config = assumed
+        self._told = False
         self._head_event: RequestHeaders | None = None
         self._head_held = True
         # What was collected of the body, in one buffer (small pieces cost no more than large ones), and their number.
@@ -251,6 +259,7 @@ class Session:
         self._subset = event.subset
         if event.config is not None:
             self._config = event.config
+            self._told = True
         return HeadReady(event)
 
     def _add_piece(self, event: RequestBody) -> None:
@@ -275,7 +284,8 @@ class Session:
     def _take_buffered(self, event: RequestBody) -> Action:
         self._add_piece(event)
         # external_processor.proto: in BUFFERED mode one message has the whole body, also where trailers follow.
-        return self._body_ready(complete=self._config.request_body_mode is BodyMode.BUFFERED)
+        complete = self._told and self._config.request_body_mode is BodyMode.BUFFERED
+        return self._body_ready(complete=complete)
 
     def _end_with_trailers(self, _event: RequestTrailers) -> Action:
         self._trailers = True
@@ -288,7 +298,7 @@ class Session:
     def _ready(self, body: bytes | None, *, complete: bool) -> RequestReady:
         head = self._head_event
         assert head is not None  # noqa: S101 - no table leads here but by way of the headers
-        return RequestReady(head, body, complete, self._subset)
+        return RequestReady(head, body, complete, self._subset, self._told)
 
     def _pass_body(self, _event: RequestBody) -> None:
         self._replies.append(_BODY_GOES_ON)

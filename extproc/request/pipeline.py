@@ -17,13 +17,15 @@ from extproc.auth.base import Identity, Pending, TokenChecker
 from extproc.errors import (
     Refusal,
     bad_request,
+    body_not_whole,
     body_too_large,
     forbidden,
     shown,
 )
 from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.process.repeats import Repeats
 from extproc.protocol.actions import HeadReady, RequestReady
-from extproc.protocol.events import Event, RequestHeaders, ResponseHeaders
+from extproc.protocol.events import Event, ProtocolConfig, RequestHeaders, ResponseHeaders
 from extproc.protocol.headers import (
     AUTHORIZATION,
     CONTENT_ENCODING,
@@ -38,7 +40,7 @@ from extproc.protocol.headers import (
     Headers,
 )
 from extproc.protocol.replies import NO_MUTATION, Mutation, Reply, Tag
-from extproc.protocol.session import Session
+from extproc.protocol.session import ASSUMED_CONFIG, Session
 from extproc.request.context import Context
 from extproc.request.flight import Flight, take_back
 from extproc.request.mutation import admission, destination, with_length
@@ -69,6 +71,7 @@ class Pipeline:
         explain_to_clients: whether a client that asks gets the decision in a header.
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
+        assumed: how an Envoy is set up that does not tell.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Pipeline:
         explain_to_clients: bool = False,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
+        assumed: ProtocolConfig = ASSUMED_CONFIG,
     ) -> None:
         self.router = router
         self.context = context
@@ -96,6 +100,8 @@ class Pipeline:
         #: With hyphens for underscores: some servers take the one for the other.
         self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
         self.foreign = foreign
+        self.assumed = assumed
+        self.guessed = Repeats(log, "a body cannot be read and may be a part of one: Envoy does not tell its body mode")
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
         """The decision that a request with this body would get now. Nothing is routed, counted or remembered.
@@ -125,7 +131,7 @@ class Exchange:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._session = Session(max_body=pipeline.max_body)
+        self._session = Session(max_body=pipeline.max_body, assumed=pipeline.assumed)
         self._started = pipeline.context.clock()
         self._head: RequestHeaders | None = None
         self._identity: Identity | None = None
@@ -312,6 +318,9 @@ class Exchange:
         except Refusal:
             if ready.complete:
                 raise
+            if not ready.told:
+                self._pipeline.guessed.warn("set transport.bodyMode to Envoy's request_body_mode")
+                raise body_not_whole() from None
             raise body_too_large(len(body)) from None
 
     def _lookup(self, kind: str, name: str, /) -> str | None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from extproc.config import fields
 from extproc.config.fields import HOUR, Seconds, Section
+from extproc.protocol.events import BodyMode, ProtocolConfig
 from scheduler.config import MAX_PODS
 
 #: Processes that decide. What one picks all others write down, so that many more would do nothing else.
@@ -54,6 +55,11 @@ class TransportConfig(Section):
         description="Most addresses in an answer: the pick, and those to retry at, best first. Left out: 1 for a"
         " foreign data plane, of which some fail requests with more; 1 + envoy.retries for its own Envoy.",
     )
+    body_mode: Literal["BUFFERED", "BUFFERED_PARTIAL", "STREAMED", "FULL_DUPLEX_STREAMED", "NONE"] = Field(
+        default="BUFFERED",
+        description="The request_body_mode that is assumed of an Envoy which does not tell its own (before 1.33)."
+        " Others tell, and this is not looked at.",
+    )
     tls: TlsConfig | None = Field(default=None, description="TLS, for an address of host:port. Left out: plain text.")
     drain_timeout: Annotated[float, Seconds(0, HOUR)] = Field(
         default=30.0, description="How long requests in flight may go on after SIGTERM."
@@ -84,6 +90,13 @@ class TransportConfig(Section):
         if self.data_plane == "auto":
             return self.mode != "grpcio" and self.address.startswith("unix:")
         return self.data_plane == "own"
+
+    @property
+    def assumed(self) -> ProtocolConfig:
+        """How an Envoy is set up that does not tell."""
+        mode = BodyMode[self.body_mode]
+        # Both directions, or none: full duplex is all of a gateway's form.
+        return ProtocolConfig(mode, mode if mode is BodyMode.FULL_DUPLEX_STREAMED else BodyMode.NONE)
 
     @property
     def lean(self) -> bool:

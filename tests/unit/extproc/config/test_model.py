@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from extproc.auth.base import AuthPolicy, Issuer
 from extproc.config import AuthConfig, EndpointsConfig, GatewayConfig
 from extproc.config.decode import _model
+from extproc.protocol.events import BodyMode, ProtocolConfig
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
 
 KEYS = "https://idp.example.com/jwks"
@@ -233,6 +234,13 @@ def test_the_length_of_the_list_follows_from_who_asks(transport: dict[str, objec
     made = config(transport=transport)
     assert (made.transport.own_envoy, made.most_pods()) == (own, most)
     assert config(transport={"maxEndpoints": None}, envoy={"retries": 0}).most_pods() == 1
+
+
+def test_what_is_assumed_of_an_envoy_that_does_not_tell() -> None:
+    assert config().transport.assumed == ProtocolConfig(BodyMode.BUFFERED)
+    assert config(transport={"bodyMode": "STREAMED"}).transport.assumed == ProtocolConfig(BodyMode.STREAMED)
+    duplex = BodyMode.FULL_DUPLEX_STREAMED
+    assert config(transport={"bodyMode": duplex.name}).transport.assumed == ProtocolConfig(duplex, duplex)
 
 
 def test_roles_of_pods() -> None:

@@ -266,6 +266,37 @@ def test_envoy_may_answer_by_itself_while_the_body_is_collected() -> None:
     assert session.receive(answer) is answer
 
 
+@pytest.mark.parametrize("end", [False, True])
+def test_an_envoy_that_does_not_tell_its_mode_is_answered_at_the_first_piece(end: bool) -> None:
+    session, _ = started(head())
+    action = session.receive(RequestBody(b"{", end_of_stream=end))
+    assert isinstance(action, RequestReady)
+    assert (action.complete, action.told) == (end, False)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in BodyMode if mode is not BodyMode.GRPC])
+def test_what_is_assumed_of_an_envoy_is_what_it_would_have_told(mode: BodyMode) -> None:
+    def replies(session: Session, first: RequestHeaders) -> list[object]:
+        session.receive(first)
+        ready = session.proceed()
+        found: list[object] = [session.replies_to_send()]
+        for event in (RequestBody(b"{"), RequestBody(b"}", end_of_stream=True)):
+            if ready is not None:
+                session.route(PICK)
+            ready = session.receive(event)  # type: ignore[assignment]
+            found.append(session.replies_to_send())
+        return found
+
+    config = ProtocolConfig(mode)
+    if mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL):
+        assert Session(max_body=9, assumed=config).receive(head()) is not None  # one message has the whole body
+        return
+    told = replies(Session(max_body=9), head(mode))
+    assert replies(Session(max_body=9, assumed=config), head()) == told
+    # What Envoy tells comes first.
+    assert replies(Session(max_body=9, assumed=ProtocolConfig(BodyMode.BUFFERED)), head(mode)) == told
+
+
 FIRST = [
     ResponseHeaders(NO_HEADERS),
     ResponseHeaders(NO_HEADERS, end_of_stream=True),
