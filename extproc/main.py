@@ -113,7 +113,13 @@ def check(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def envoy(config: ConfigOption = None) -> None:
+def envoy(
+    config: ConfigOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write this file instead, at once: its readers see the old text or the new."),
+    ] = None,
+) -> None:
     """Print Envoy's bootstrap for a configuration."""
     from extproc.config import ConfigError, load
     from extproc.envoy.bootstrap import render
@@ -124,7 +130,16 @@ def envoy(config: ConfigOption = None) -> None:
         fail(str(error), 2)
     if loaded.config.transport.tls is not None:
         fail("transport.tls: Envoy as it is set up here speaks plain text to the sidecar; TLS is for other gateways", 2)
-    print(render(loaded.config), end="")
+    text = render(loaded.config)
+    if output is None:
+        print(text, end="")
+        return
+    from extproc.process.files import replace_file
+
+    try:
+        replace_file(output, text)
+    except OSError as error:
+        fail(f"{output}: {error.strerror}", 1)
 
 
 @app.command()
@@ -277,6 +292,9 @@ def model_server(
     model: Annotated[str, typer.Option(help="Name of the model.")] = "demo-8b",
     speedup: Annotated[float, typer.Option(min=0.01, max=1000.0, help="How much faster than real.")] = 1,
     lora: Annotated[list[str] | None, typer.Option(help="Name of a LoRA adapter; may be given again.")] = None,
+    name: Annotated[
+        str, typer.Option(help="Of the replica, in x-modelsim-replica; with several, what their names begin with.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the addresses as JSON on stdout too.")] = False,
 ) -> None:
     """Run model servers that need no GPU."""
@@ -284,7 +302,8 @@ def model_server(
 
     try:
         code = run(
-            host=host, port=port, replicas=replicas, model=model, speedup=speedup, lora=lora or (), json=json
+            host=host, port=port, replicas=replicas, model=model, speedup=speedup, lora=lora or (), name=name,
+            json=json,
         )  # fmt: skip
     except ValueError as error:
         fail(str(error), 2)

@@ -27,6 +27,7 @@ def run(
     speedup: float = 1.0,
     lora: Sequence[str] = (),
     max_loras: int | None = None,
+    name: str = "",
     json: bool = False,
 ) -> int:
     """Serves until SIGINT or SIGTERM. Prints each replica's address on stderr.
@@ -38,6 +39,7 @@ def run(
         model: Name of the base model.
         speedup: Divides all times of the engine, > 0.
         lora: Names of adapters.
+        name: Of the replica; with several, what their names begin with. Empty: `replica`.
         max_loras: Adapters that run at once; None is the default of `EngineConfig`.
         json: Prints `{"replicas": [{"name", "address"}]}` on stdout as well, one line, once all listen.
 
@@ -56,7 +58,11 @@ def run(
         engine = msgspec.structs.replace(engine, max_loras=max_loras)
     config = ReplicaConfig(model=model, adapters=tuple(lora), engine=engine, host=host)
     configs = [
-        msgspec.structs.replace(config, port=port + index if port else 0, name=f"replica-{index}")
+        msgspec.structs.replace(
+            config,
+            port=port + index if port else 0,
+            name=name if name and replicas == 1 else f"{name or 'replica'}-{index}",
+        )
         for index in range(replicas)
     ]
     try:
@@ -97,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--speedup", type=float, default=1.0, help="divides all times (default: %(default)s)")
     parser.add_argument("--lora", action="append", default=[], metavar="NAME", help="an adapter; may be repeated")
     parser.add_argument("--max-loras", type=int, help="adapters that run at once")
+    parser.add_argument("--name", default="", help="of the replica; with several, what their names begin with")
     parser.add_argument("--json", action="store_true", help="print the addresses on stdout as JSON")
     arguments = parser.parse_args(argv)
     try:

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from extproc import __version__
 from extproc.admin import page as admin_page
+from extproc.admin.drained import Drained, TooManyWaits
 from extproc.admin.summary import summary
 from extproc.process.unix_socket import UNIX, UnixListener
 from extproc.protocol.headers import JSON_TYPE
@@ -52,12 +54,14 @@ class AdminPages(ABC):
         self._listener: UnixListener | None = None
         self._not_ready = not_ready
         self._started = time.monotonic()
+        self._drained = Drained(self.streams, clock=time.monotonic)
         self._page = admin_page.html()
         self._page_headers = admin_page.headers(self._page)
         app = web.Application(client_max_size=MAX_EXPLAINED_BODY)
         app.router.add_get("/", self._people)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/drained", self._drained_page)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/debug/endpoints", self._endpoints)
         app.router.add_get("/debug/decisions", self._decisions_page)
@@ -113,6 +117,10 @@ class AdminPages(ABC):
     async def explanation(self, request: web.Request) -> web.Response:
         """What a decision on the request in the body would be."""
 
+    @abstractmethod
+    async def streams(self) -> int:
+        """Open ext_proc streams: requests whose answers are not over."""
+
     # Pages
 
     async def _people(self, _request: web.Request) -> web.Response:
@@ -124,6 +132,16 @@ class AdminPages(ABC):
     async def _readyz(self, _request: web.Request) -> web.Response:
         reason = self._not_ready()
         return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+
+    async def _drained_page(self, request: web.Request) -> web.Response:
+        after, within = _seconds(request, "after"), _seconds(request, "within")
+        if after is None or within is None:
+            return web.Response(status=400, text="after and within must be numbers of seconds\n")
+        try:
+            left = await self._drained.wait(after, within)
+        except TooManyWaits:
+            return web.Response(status=503, text="too many wait already\n")
+        return web.Response(status=200, text=f"{left} streams are open\n" if left else "drained\n")
 
     async def _metrics_page(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self.metrics(), headers={"content-type": "text/plain; version=0.0.4"})
@@ -156,3 +174,12 @@ class AdminPages(ABC):
 
 def json_page(value: Any) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type=JSON_TYPE)
+
+
+def _seconds(request: web.Request, name: str) -> float | None:
+    """A parameter in seconds, 0 where it is left out; None: it is no such number."""
+    try:
+        seconds = float(request.query.get(name, "0"))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < inf else None

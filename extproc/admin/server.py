@@ -39,6 +39,9 @@ class AdminServer(AdminPages):
     async def metrics(self) -> bytes:
         return self._metrics.exposition()
 
+    async def streams(self) -> int:
+        return self._metrics.streams
+
     async def pods(self) -> Iterable[Row]:
         return self._pods()
 

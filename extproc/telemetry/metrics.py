@@ -69,9 +69,10 @@ class Metrics:
         )
         scrape = histograms("scrape_seconds", "Time of a successful scrape.", _SCRAPE_BUCKETS)
         self._decision, self._prefix_match, self._scrape = decision.of(), match.of(), scrape.of()
-        self._streams = 0
+        #: Open ext_proc streams.
+        self.streams = 0
         Gauge("streams", "Open ext_proc streams.", namespace=NAMESPACE, registry=self.registry).set_function(
-            lambda: self._streams
+            lambda: self.streams
         )
         self._models: set[str] = set()
 
@@ -112,10 +113,10 @@ class Metrics:
         self._auth.add((result,))
 
     def opened(self) -> None:
-        self._streams += 1
+        self.streams += 1
 
     def closed(self) -> None:
-        self._streams -= 1
+        self.streams -= 1
 
     def protocol_error(self) -> None:
         self._protocol_errors.add(())

@@ -1,6 +1,7 @@
 """The admin pages of several processes as one: health, summed metrics, and what they know of the pods."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ TIMEOUT = 2.0
 #: Newest decisions of which the mean share of the prompts that pods held is taken. Each is written out for that by its
 #: process, some 30 µs, while somebody watches.
 MATCHED = 64
+#: On a process' page of metrics.
+_STREAMS = re.compile(rb"^infer_gateway_streams (\S+)$", re.MULTILINE)
 
 
 class SharedAdmin(AdminPages):
@@ -84,6 +87,10 @@ class SharedAdmin(AdminPages):
         pages = await self._ask_all("/metrics")
         text = self._sums.page({name: (runs[name], page.decode()) for name, page in pages.items()})
         return text + restarts_page(self._restarts())
+
+    async def streams(self) -> int:
+        pages = await self._ask_all("/metrics")
+        return sum(int(float(count)) for page in pages.values() for count in _STREAMS.findall(page))
 
     async def pods(self) -> list[dict[str, Any]]:
         pages = await self._ask_all("/debug/endpoints")

@@ -101,7 +101,7 @@ async def test_an_answer_that_is_none(answering: Callable[[bytes], str], data: b
 async def test_it_wants_one_socket() -> None:
     code, said = await drain()
     assert code != 0
-    assert said == "usage: drain-envoy SOCKET\n"
+    assert said == "usage: drain-envoy [--on-stop URL] SOCKET\n"
 
 
 def test_it_can_be_run_and_needs_nothing_but_python() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import copy
 import hashlib
 import json
-import shlex
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -133,7 +133,7 @@ def test_images_are_of_the_versions_that_are_tested(flavour: str) -> None:
     assert containers(flavour)["envoy"]["image"] == f"envoyproxy/envoy:distroless-{envoy}"
     assert SERVICES["envoy"]["image"] == f"${{ENVOY_IMAGE:-envoyproxy/envoy:{envoy}}}"
     gateways = [one for one in SERVICES.values() if "GATEWAY_IMAGE" in one["image"]]
-    assert len(gateways) == 5
+    assert len(gateways) == 6
     assert {one["image"] for one in gateways} == {f"${{GATEWAY_IMAGE:-{ours}}}"}
     assert [one["build"]["dockerfile"] for one in gateways if "build" in one] == ["deploy/Dockerfile"]
     chart = documents(CHART / "Chart.yaml")[0]
@@ -146,7 +146,7 @@ def test_compose_runs_what_the_pod_runs() -> None:
     assert [*envoy["entrypoint"], *envoy["command"]] == [*inside["envoy"]["command"], *inside["envoy"]["args"]]
     assert SERVICES["sidecar"]["command"] == inside["sidecar"]["args"]
     bootstrap = SERVICES["bootstrap"]
-    assert [*bootstrap["entrypoint"], *bootstrap["command"]] == inside["bootstrap"]["command"]
+    assert bootstrap["command"] == inside["bootstrap"]["args"]
     for name, container in inside.items():
         paths = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {volume.split(":")[1] for volume in SERVICES[name]["volumes"]} == paths
@@ -179,16 +179,12 @@ def test_commands_and_options_are_the_programs(flavour: str) -> None:
     assert "command" not in inside["sidecar"]  # the image's entrypoint
     command(inside["sidecar"]["args"])
     assert inside["sidecar"]["args"][-1] == CONFIG
-    shell, option, line = inside["bootstrap"]["command"]
-    assert (shell, option) == ("/bin/sh", "-ec")
-    program, *arguments = shlex.split(line)
-    assert program == "infer-gateway"
-    *arguments, redirection, target = arguments
+    assert "command" not in inside["bootstrap"]
+    arguments = inside["bootstrap"]["args"]
     command(arguments)
-    assert redirection == ">"
-    assert arguments == ["envoy", "--config", CONFIG]
+    assert arguments[:3] == ["envoy", "--config", CONFIG]
     envoy = inside["envoy"]["args"]
-    assert envoy[envoy.index("-c") + 1] == target
+    assert envoy[envoy.index("-c") + 1] == arguments[arguments.index("--output") + 1]
 
 
 @FLAVOURS
@@ -241,9 +237,12 @@ def test_the_sidecar_starts_before_envoy_and_ends_after_it(flavour: str) -> None
 @FLAVOURS
 def test_there_is_time_to_drain(flavour: str, configurations: dict[str, GatewayConfig]) -> None:
     config, inside = configurations[flavour], containers(flavour)
-    sleep = inside["envoy"]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert sleep > config.transport.drain_timeout
-    assert pod(flavour)["terminationGracePeriodSeconds"] > sleep + config.transport.drain_timeout
+    hook = inside["envoy"]["lifecycle"]["preStop"]["httpGet"]
+    path, _, query = hook["path"].partition("?")
+    assert (path, hook["port"]) == ("/drained", config.admin.port)
+    asked = {name: int(value) for name, value in (part.split("=") for part in query.split("&"))}
+    assert asked["within"] > asked["after"] >= 5
+    assert pod(flavour)["terminationGracePeriodSeconds"] >= asked["within"] + 25
     drain = inside["sidecar"]["lifecycle"]["preStop"]["exec"]["command"]
     assert drain == ["drain-envoy", config.envoy.admin_socket]
     assert int(SERVICES["sidecar"]["stop_grace_period"].removesuffix("s")) > config.transport.drain_timeout
@@ -387,7 +386,8 @@ def test_services_start_in_order() -> None:
     }
     assert needs["envoy"] == {"sidecar": {"condition": "service_healthy"}}
     for name, service in SERVICES.items():
-        assert ("healthcheck" in service) == (name != "bootstrap")
+        assert ("healthcheck" in service) == (name not in ("bootstrap", "drain"))
+    assert needs["drain"] == {"envoy": {"condition": "service_healthy"}}
 
 
 def test_services_run_with_the_pods_rights() -> None:
@@ -433,8 +433,8 @@ def test_prometheus_and_grafana_find_each_other(configurations: dict[str, Gatewa
 def test_the_ports_on_the_host_lead_to_what_listens(configurations: dict[str, GatewayConfig]) -> None:
     config = configurations["compose"]
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published["envoy"] == [f"8080:{config.listener.port}"]
-    assert published["sidecar"] == [f"127.0.0.1:9090:{config.admin.port}"]
+    assert published["envoy"] == [f"${{LISTEN:-127.0.0.1}}:${{PORT:-8080}}:{config.listener.port}"]
+    assert published["sidecar"] == [f"127.0.0.1:${{ADMIN_PORT:-9090}}:{config.admin.port}"]
     # What has no login stays on this machine.
     assert all(port.startswith("127.0.0.1:") for name, ports in published.items() if name != "envoy" for port in ports)
 
@@ -474,12 +474,24 @@ def asked_of_the_sidecar() -> Iterator[tuple[str, int]]:
 
 
 def health_check(service: str) -> tuple[str, int]:
-    """Path and port that a service's health check asks, by the Python that it runs."""
+    """Path and port that a service's health check asks, by the shell that it runs."""
     program, option, code = SERVICES[service]["healthcheck"]["test"][1:]
-    assert (program, option) == ("python3", "-c")
-    compile(code, service, "exec")
-    host_and_port, _, path = code.partition("http://")[2].partition("'")[0].partition("/")
-    return f"/{path}", int(host_and_port.rpartition(":")[2])
+    assert (program, option) == ("bash", "-c")
+    found = re.search(r"/dev/tcp/127\.0\.0\.1/(\d+) .*'GET (\S+) HTTP", code)
+    assert found is not None
+    return found[2], int(found[1])
+
+
+async def test_the_shells_probe_tells_what_the_page_says(tmp_path: Path) -> None:
+    """Run as compose would run it, `$$` being its way to write `$`."""
+    async with await serve([ReplicaConfig()]) as fleet:
+        port = fleet.addresses[0].rpartition(":")[2]
+        code = SERVICES["model-1"]["healthcheck"]["test"][-1].replace("$$", "$").replace("/8000 ", f"/{port} ")
+        for path, exit_code in (("/health", 0), ("/nowhere", 1)):
+            probe = await asyncio.create_subprocess_exec("bash", "-c", code.replace("/health", path))
+            assert await probe.wait() == exit_code
+    probe = await asyncio.create_subprocess_exec("bash", "-c", code, stderr=asyncio.subprocess.DEVNULL)
+    assert await probe.wait() != 0
 
 
 async def test_probes_ask_for_pages_that_are_there(configurations: dict[str, GatewayConfig]) -> None:

@@ -146,3 +146,18 @@ async def test_model_server() -> None:
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
     assert len({replica["address"] for replica in replicas}) == 2
+
+
+async def test_envoys_bootstrap_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    right, wrong, output = tmp_path / "right.yaml", tmp_path / "wrong.yaml", tmp_path / "envoy.yaml"
+    right.write_text("{}\n")
+    wrong.write_text("listener: {prot: 1}\n")
+    _, printed, _ = await run("envoy", "--config", str(right))
+    assert await run("envoy", "--config", str(right), "--output", str(output)) == (0, "", "")
+    assert output.read_text() == printed
+    code, out, err = await run("envoy", "--config", str(wrong), "--output", str(output))
+    assert (code, out) == (2, "")
+    assert "listener.prot" in err
+    assert output.read_text() == printed
+    code, _, err = await run("envoy", "--config", str(right), "--output", str(tmp_path))
+    assert (code, "Traceback" in err) == (1, False)
