@@ -113,7 +113,7 @@ clean:
 comma := ,
 empty :=
 space := $(empty) $(empty)
-PURE_FILES := extproc/errors.py extproc/protocol/*.py extproc/wire/*.py extproc/parsers/*.py extproc/auth/*.py extproc/config/*.py \
+PURE_FILES := extproc/errors.py extproc/fetch/*.py extproc/protocol/*.py extproc/wire/*.py extproc/parsers/*.py extproc/auth/*.py extproc/config/*.py \
 	extproc/request/mutation.py extproc/request/rewrite_body.py extproc/request/rewrite_answer.py \
 	extproc/routing/*.py extproc/outcome/*.py extproc/outcome/usage/*.py \
 	extproc/telemetry/instruments.py extproc/telemetry/decision_log.py extproc/telemetry/access_log.py \

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
@@ -10,9 +11,9 @@ from types import TracebackType
 from typing import Protocol
 from zlib import crc32
 
-import aiohttp
-
+from extproc.fetch import FetchError, Origin
 from scheduler.pool.dialects import Dialect
+from scheduler.pool.exposition import TooMuch
 from scheduler.pool.signals import NOTHING, NotMetrics, Sample, SignalReader
 from scheduler.types import Pod
 
@@ -23,20 +24,26 @@ DEFAULT_INTERVAL = 0.2
 #: Seconds for one page, connecting included. A healthy engine answers in milliseconds; a busy event loop may take
 #: longer, and a page that took longer than this is of little worth.
 DEFAULT_TIMEOUT = 1.0
-#: Bytes. A vLLM page has 60-80 KB, one with 8 data-parallel ranks 400 KB; no engine is near this, and a pod that sends
-#: without end must not fill the memory.
-MAX_PAGE = 8 * 1024 * 1024
+#: Bytes. A vLLM page has 60-80 KB, one with 8 data-parallel ranks 400 KB; no engine is near this, and what a pod sends
+#: is read by the process that decides requests.
+MAX_PAGE = 2 * 1024 * 1024
 #: Seconds to which failures stretch the interval, doubling it each time. A pod that is down costs one try a second,
 #: and one that is back is seen within a second.
 MAX_BACKOFF = 1.0
+#: Seconds of CPU. A usual page takes a third of a millisecond; from here on a pod is asked more rarely, and told of.
+DEAR_PAGE = 0.02
+#: Share of one core that the pages of such a pod may take.
+DEAR_SHARE = 0.01
+#: Seconds between two pages of such a pod at most: one that sends what it should again is seen within this.
+MAX_STRETCH = 30.0
+#: Bytes. A larger page is read in steps: others have their turn between them.
+STEPPED_PAGE = 256 * 1024
 #: Seconds over which the first scrapes of new pods are spread, where the interval is longer.
 FIRST_SPREAD = 0.2
 
 # Without this, engines answer in OpenMetrics with exemplars, which is larger. Compression would cost more than the
 # bytes.
-_HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"}
-#: Bytes of the receive buffer: a usual page in one piece.
-_BUFFER = 256 * 1024
+_HEADERS = (("accept", "text/plain;version=0.0.4"), ("accept-encoding", "identity"))
 
 
 class FailureReason(StrEnum):
@@ -87,6 +94,26 @@ def backoff(interval: float, failures: int) -> float:
     return max(min(interval * 2.0 ** min(failures - 1, 16), MAX_BACKOFF), interval)
 
 
+def stretch(period: float, cpu: float) -> float:
+    """Seconds from one scrape to the next where a page took `cpu` seconds of CPU: more where that is dear."""
+    return period if cpu < DEAR_PAGE else max(period, min(cpu / DEAR_SHARE, MAX_STRETCH))
+
+
+class Cost:
+    """Seconds of CPU that one page has taken, of this thread alone: a busy machine makes no page dear."""
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        self.cpu = 0.0
+        self._clock = clock
+        self._entered = 0.0
+
+    def __enter__(self) -> None:
+        self._entered = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu += self._clock() - self._entered
+
+
 class Scraper:
     """Scrapes the pods that it was last told of. An async context manager: it scrapes from entering to leaving.
 
@@ -98,6 +125,7 @@ class Scraper:
         scheme: "http" or "https"; the certificate must be good for the pod's address.
         observer: is told of each scrape.
         clock: monotonic seconds.
+        cpu_clock: seconds of CPU of this thread.
         sleep: waits between scrapes.
         max_page: bytes that are read of a page at most.
     """
@@ -112,19 +140,22 @@ class Scraper:
         scheme: str = "http",
         observer: ScrapeObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_page: int = MAX_PAGE,
     ) -> None:
         self._target = target
         self._dialect = dialect
         self._interval = interval
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = timeout
         self._scheme = scheme
+        #: Of all pods: to read the system's authorities takes some milliseconds.
+        self._tls = ssl.create_default_context() if scheme == "https" else None
         self._observer = observer
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._sleep = sleep
         self._max_page = max_page
-        self._session: aiohttp.ClientSession | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         #: Cancelled, and not yet at their end.
         self._ending: set[asyncio.Task[None]] = set()
@@ -133,14 +164,6 @@ class Scraper:
         self.ready = asyncio.Event()
 
     async def __aenter__(self) -> "Scraper":
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=_BUFFER,
-            headers=_HEADERS,
-            timeout=self._timeout,
-        )
         return self
 
     async def __aexit__(
@@ -149,8 +172,6 @@ class Scraper:
         for address in list(self._loops):
             self._stop(address)
         await asyncio.gather(*self._ending, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
 
     def set_pods(self, pods: Iterable[Pod]) -> None:
         """Scrapes these pods from now on, and no others. Call it between entering and leaving."""
@@ -176,17 +197,20 @@ class Scraper:
 
     async def _loop(self, pod: Pod) -> None:
         """Scrapes one pod until it is cancelled."""
-        address, interval = pod.address, self._interval
-        dialect = self._dialect(pod)
-        url, reader = f"{self._scheme}://{address}{dialect.path}", SignalReader(dialect)
+        with Origin(f"{self._scheme}://{pod.address}", _HEADERS, tls=self._tls) as origin:
+            await self._ask(pod.address, origin, self._dialect(pod))
+
+    async def _ask(self, address: str, origin: Origin, dialect: Dialect) -> None:
+        interval, reader = self._interval, SignalReader(dialect)
         # The same pod has the same phase in each replica and after each start; different pods have different ones.
         phase = crc32(address.encode()) / 2**32
         due = self._clock() + phase * min(interval, FIRST_SPREAD)
-        failures, silent = 0, False
+        failures, silent, dear = 0, False, False
         while True:
             await self._sleep(max(due - self._clock(), 0.0))
+            cost = Cost(self._cpu_clock)
             try:
-                sample = await self._scrape(address, url, reader)
+                sample = await self._scrape(address, origin, dialect.path, reader, cost)
             except _ScrapeError as error:
                 failures += 1
                 self._failed(address, error, first=failures == 1)
@@ -203,22 +227,40 @@ class Scraper:
                     log.warning("%s has none of the metrics of %s on %s", address, dialect.name, dialect.path)
             self._untried.discard(address)
             self._check_ready()
-            period = backoff(interval, failures)
+            was_dear, dear = dear, cost.cpu >= DEAR_PAGE
+            if dear and not was_dear:
+                log.warning("the page of %s is dear: asking it more rarely", address, extra={"cpu": round(cost.cpu, 3)})
+            period = stretch(backoff(interval, failures), cost.cpu)
             # The next multiple that is not past: a slow page skips beats, and never shifts them.
             due += period * max(ceil((self._clock() - due) / period), 1)
 
-    async def _scrape(self, address: str, url: str, reader: SignalReader) -> Sample:
+    async def _scrape(self, address: str, origin: Origin, path: str, reader: SignalReader, cost: Cost) -> Sample:
         asked = self._clock()
         in_flight = self._target.in_flight(address)
-        page = await self._get(url)
+        page = await self._get(origin, path, cost)
         try:
-            sample = reader.read(page)
+            sample = await self._read(page, reader, cost)
         except NotMetrics as error:
             raise _ScrapeError(FailureReason.NOT_METRICS, str(error)) from None
+        except TooMuch as error:
+            raise _ScrapeError(FailureReason.TOO_LARGE, str(error)) from None
         self._target.observe(address, sample, asked, in_flight)
         if self._observer is not None:
             self._observer.scraped(self._clock() - asked)
         return sample
+
+    async def _read(self, page: bytes, reader: SignalReader, cost: Cost) -> Sample:
+        steps = reader.steps(page)
+        while True:
+            with cost:
+                try:
+                    next(steps)
+                    while len(page) <= STEPPED_PAGE:
+                        next(steps)
+                except StopIteration as end:
+                    sample: Sample = end.value
+                    return sample
+            await asyncio.sleep(0)
 
     def _failed(self, address: str, error: _ScrapeError, *, first: bool) -> None:
         if first:
@@ -227,31 +269,21 @@ class Scraper:
         if self._observer is not None:
             self._observer.scrape_failed(error.reason)
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, origin: Origin, path: str, cost: Cost) -> bytes:
         """The page.
 
         Raises:
             _ScrapeError: there is none.
         """
-        assert self._session is not None  # noqa: S101 - pods are set after entering
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise _ScrapeError(FailureReason.HTTP_STATUS, str(response.status))
-                return await self._read(response)
+            async with asyncio.timeout(self._timeout), origin.get(path) as answer:
+                try:
+                    if answer.status != 200:
+                        raise _ScrapeError(FailureReason.HTTP_STATUS, str(answer.status))
+                    return await answer.body(self._max_page)
+                finally:
+                    cost.cpu += answer.cpu
         except TimeoutError:
             raise _ScrapeError(FailureReason.TIMEOUT, "") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Refused, reset, cut off, no HTTP; ValueError for an address that cannot be in a URL.
-            raise _ScrapeError(FailureReason.CONNECT, str(error) or type(error).__name__) from None
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._max_page:
-                # The rest would have to be read before the connection can be used again.
-                response.close()
-                raise _ScrapeError(FailureReason.TOO_LARGE, f"more than {self._max_page} bytes")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        except FetchError as error:
+            raise _ScrapeError(FailureReason(error.reason), str(error)) from None

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 import msgspec
 
 from scheduler.pool.dialects import Dialect
-from scheduler.pool.exposition import Family, Series, is_exposition, labels, series
+from scheduler.pool.exposition import Family, Page, Series, is_exposition, labels
 from scheduler.types import NO_ADAPTERS, Adapters
 
 #: Seconds by which an engine's start time must move to be another start. Some client libraries compute it anew for each
@@ -78,26 +78,43 @@ class SignalReader:
 
         Raises:
             NotMetrics: no signal was found, and the page does not look like an exposition either.
+            TooMuch: the page is larger, in whatever way, than any engine's.
         """
-        ttft, first_tokens, ttft_reset = self._ttft.read(page)
-        tpot, _, tpot_reset = self._tpot.read(page)
+        steps = self.steps(page)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                sample: Sample = end.value
+                return sample
+
+    def steps(self, page: bytes) -> Generator[None, None, Sample]:
+        """As `read`, in steps between which others may have their turn. Each goes over the page a few times at most."""
+        text = Page(page)
+        ttft, first_tokens, ttft_reset = yield from self._ttft.read(text)
+        tpot, _, tpot_reset = yield from self._tpot.read(text)
+        waiting = yield from self._waiting.read(text)
+        running = yield from self._running.read(text)
+        kv_usage = yield from self._kv_usage.read(text)
+        adapters = yield from self._adapters.read(text)
+        kv_tokens = yield from self._kv_tokens.read(text)
+        started = yield from self._started.read(text)
         sample = Sample(
-            waiting=_total(self._waiting.read(page)),
-            running=_total(self._running.read(page)),
-            kv_usage=_share(self._kv_usage.read(page)),
+            waiting=_total(waiting),
+            running=_total(running),
+            kv_usage=_share(kv_usage),
             ttft=ttft,
             tpot=tpot,
             first_tokens=first_tokens,
-            adapters=self._newest_adapters(page),
-            kv_tokens=_tokens(self._kv_tokens.read(page)),
-            restarted=self._restarted(page) or ttft_reset or tpot_reset,
+            adapters=self._newest_adapters(text, adapters),
+            kv_tokens=_tokens(text, kv_tokens),
+            restarted=self._restarted(started) or ttft_reset or tpot_reset,
         )
         if sample == NOTHING and not is_exposition(page):
             raise NotMetrics("the page is not in Prometheus' text format")
         return sample
 
-    def _newest_adapters(self, page: bytes) -> Adapters | None:
-        found = self._adapters.read(page)
+    def _newest_adapters(self, page: Page, found: list[Series]) -> Adapters | None:
         if not found:
             return None
         # An engine leaves a series behind for each combination of adapters that it ever ran. On equal times the later
@@ -107,12 +124,12 @@ class SignalReader:
             if at >= newest_at:
                 newest, newest_at = raw, at
         if newest != self._last_adapters[0]:
-            self._last_adapters = (newest, _parse_adapters(labels(newest)))
+            self._last_adapters = (newest, _parse_adapters(page.labels(newest)))
         return self._last_adapters[1]
 
-    def _restarted(self, page: bytes) -> bool:
+    def _restarted(self, found: list[Series]) -> bool:
         """Whether the start time moved. Where a page tells several, the newest counts."""
-        at = max((value for _, value in self._started.read(page) if math.isfinite(value)), default=math.nan)
+        at = max((value for _, value in found if math.isfinite(value)), default=math.nan)
         before = self._started_at
         if at == at:
             self._started_at = at
@@ -130,14 +147,14 @@ class _Name:
         self._escaped = name.replace(":", "_").encode() if ":" in name else b""
         self._wanted = labels((brace + rest).encode()).items()
 
-    def series(self, page: bytes, suffix: bytes = b"") -> list[Series]:
-        block = self._family.locate(page)
-        found = [] if block is None else series(page, self._family.name + suffix, *block)
-        if not found and self._escaped and page.endswith(_OPENMETRICS_END):
+    def series(self, page: Page, suffix: bytes = b"") -> list[Series]:
+        block = self._family.locate(page.text)
+        found = [] if block is None else page.series(self._family.name + suffix, *block)
+        if not found and self._escaped and page.text.endswith(_OPENMETRICS_END):
             # Where it writes OpenMetrics, the Python client puts an underscore for each colon of a sample's name.
-            found = series(page, self._escaped + suffix, 0, len(page))
+            found = page.series(self._escaped + suffix, 0, len(page.text))
         if self._wanted:
-            return [one for one in found if self._wanted <= labels(one[0]).items()]
+            return [one for one in found if self._wanted <= page.labels(one[0]).items()]
         return found
 
 
@@ -149,9 +166,11 @@ class _Gauge:
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = [_Name(name) for name in names]
 
-    def read(self, page: bytes) -> list[Series]:
+    def read(self, page: Page) -> Generator[None, None, list[Series]]:
         for name in self._names:
-            if found := name.series(page):
+            found = name.series(page)
+            yield
+            if found:
                 _prefer(name, self._names)
                 return found
         return []
@@ -167,30 +186,33 @@ class _Histogram:
         #: Name, sum and count on the previous page that had them.
         self._before: tuple[_Name, float, float] | None = None
 
-    def read(self, page: bytes) -> tuple[float | None, float | None, bool]:
-        """The mean, or None where nothing new was observed; how many observations are new; whether the count went back.
+    def read(self, page: Page) -> Generator[None, None, tuple[float | None, float | None, bool]]:
+        """The mean, or None where nothing new was observed; how many observations are new; whether it started anew.
 
         None for the first page too: its mean is of all that the engine did since it started, which may be days.
         """
-        now = self._totals(page)
+        now = yield from self._totals(page)
         if now is None:
             return None, None, False
         before, self._before = self._before, now
         if before is None or before[0] is not now[0]:
             return None, None, False
         total, count = now[1] - before[1], now[2] - before[2]
-        reset = count < 0
+        # Seconds add up: a sum that falls is of another start, however many requests it had by then.
+        reset = count < 0 or total < 0
         if reset:
             # The engine started anew: everything on the page is new.
             total, count = now[1], now[2]
-        return (total / count if count > 0 and total >= 0 else None), count or None, reset
+        return (total / count if count > 0 else None), count or None, reset
 
-    def _totals(self, page: bytes) -> tuple[_Name, float, float] | None:
+    def _totals(self, page: Page) -> Generator[None, None, tuple[_Name, float, float] | None]:
         for name in self._names:
             count = _total(name.series(page, b"_count"))
+            yield
             if count is None:
                 continue
             total = _total(name.series(page, b"_sum"))
+            yield
             if total is not None:
                 _prefer(name, self._names)
                 return name, total, count
@@ -221,11 +243,11 @@ def _share(found: list[Series]) -> float | None:
 _SIZES = (("block_size", "num_gpu_blocks"), ("page_size", "num_pages"))
 
 
-def _tokens(found: list[Series]) -> float | None:
+def _tokens(page: Page, found: list[Series]) -> float | None:
     """Tokens of KV cache, in all series; None where one of them does not tell."""
     total = 0.0
     for raw, value in found:
-        told = labels(raw) if raw else {}
+        told = page.labels(raw) if raw else {}
         for each, count in _SIZES:
             if each in told or count in told:
                 if not (_WHOLE.fullmatch(told.get(each, "")) and _WHOLE.fullmatch(told.get(count, ""))):

@@ -1,8 +1,8 @@
 import asyncio
 import gzip
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, suppress
 from math import isnan
 
 import pytest
@@ -10,14 +10,21 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from extproc.fleet.scrape import (
+    DEAR_PAGE,
+    DEAR_SHARE,
     DEFAULT_INTERVAL,
     FIRST_SPREAD,
     MAX_BACKOFF,
+    MAX_STRETCH,
+    STEPPED_PAGE,
+    Cost,
     FailureReason,
     Scraper,
     backoff,
+    stretch,
 )
 from scheduler.pool.dialects import VLLM, custom
+from scheduler.pool.signals import Sample, SignalReader
 from scheduler.pool.store import PodStore
 from scheduler.types import Pod
 
@@ -220,6 +227,10 @@ async def redirect(_: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("/elsewhere")
 
 
+async def lines_of_one_name(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=b"vllm:num_requests_waiting 1\n" * 20_000)
+
+
 FAILURES = {
     "500": (answer(status=500, body=PAGE), FailureReason.HTTP_STATUS, "http_status: 500"),
     "404": (answer(status=404), FailureReason.HTTP_STATUS, "http_status: 404"),
@@ -234,8 +245,9 @@ FAILURES = {
     ),
     "hangs": (hang, FailureReason.TIMEOUT, "timeout"),
     "hangs in the body": (hang_in_the_body, FailureReason.TIMEOUT, "timeout"),
-    "huge": (answer(body=PAGE * 10_000), FailureReason.TOO_LARGE, "too_large: more than 100000 bytes"),
-    "endless": (endless, FailureReason.TOO_LARGE, "too_large: more than 100000 bytes"),
+    "too many lines": (lines_of_one_name, FailureReason.TOO_LARGE, "too_large: more than 10000 lines"),
+    "huge": (answer(body=PAGE * 20_000), FailureReason.TOO_LARGE, "too_large: more than 1000000 bytes"),
+    "endless": (endless, FailureReason.TOO_LARGE, "too_large: more than 1000000 bytes"),
     "hangs up": (hang_up, FailureReason.CONNECT, "connect: "),
     "cut off": (cut_off, FailureReason.CONNECT, "connect: "),
 }
@@ -251,7 +263,7 @@ async def test_a_failure_has_a_reason_and_disturbs_nobody_else(
     async def changing(request: web.Request) -> web.StreamResponse:
         return await handler(request)
 
-    bench = Bench(timeout=0.1 if reason is FailureReason.TIMEOUT else 5.0, max_page=100_000)
+    bench = Bench(timeout=0.1 if reason is FailureReason.TIMEOUT else 5.0, max_page=1_000_000)
     async with serve(changing) as pod, serve(page) as other, bench.scraper:
         bench.set_pods(pod, other)
         for _ in range(2):
@@ -270,7 +282,9 @@ async def test_a_failure_has_a_reason_and_disturbs_nobody_else(
         assert bench.row(pod)["waiting"] == 3
         assert bench.row(pod)["failures"] == 0
     # Once for each change, however many failures.
-    told = [record.message for record in caplog.records if pod.address in record.message]
+    told = [
+        record.message for record in caplog.records if pod.address in record.message and "dear" not in record.message
+    ]
     assert len(told) == 2
     assert told[0].startswith(f"cannot scrape {pod.address}: {text}")
     assert told[1] == f"{pod.address} is scraped again"
@@ -296,6 +310,75 @@ async def test_what_does_not_speak_http(bench: Bench) -> None:
         bench.set_pods(pod)
         await bench.beats.beat(pod)
         assert bench.counts.failures == ["connect"]
+
+
+async def test_endless_interim_answers(bench: Bench) -> None:
+    """They used to be read in one go for as long as they came: no time-out could fire, and nobody else had a turn."""
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+                await writer.drain()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server, serve(page) as other:
+        pod = Pod(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        bench.set_pods(pod, other)
+        await bench.beats.beat(pod)
+        await bench.beats.beat(other)
+        assert bench.counts.failures == ["connect"]
+        assert str(bench.row(pod)["error"]) == "connect: more than 8 interim answers"
+        assert bench.row(other)["waiting"] == 3
+
+
+async def test_a_large_page_is_read_in_turns_with_others(bench: Bench) -> None:
+    turns = []
+
+    class Watched(SignalReader):
+        def steps(self, page: bytes) -> Generator[None, None, Sample]:
+            asyncio.get_running_loop().call_soon(turns.append, len(page))
+            return (yield from super().steps(page))
+
+    reader, cost = Watched(VLLM), Cost()
+    for text in (PAGE, PAGE * 10 + b"# " + b"x" * STEPPED_PAGE + b"\n"):
+        await bench.scraper._read(text, reader, cost)
+        assert turns == ([] if text is PAGE else [len(PAGE), len(text)])
+    assert cost.cpu > 0
+
+
+async def test_a_dear_page_is_asked_for_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """And told of once. The page is as cheap as any: its cost is what the clock of this thread has it to be."""
+    bench = Bench(timeout=5.0)
+    spent = 0.0
+    costs = [0.0]
+
+    def thread_time() -> float:
+        nonlocal spent
+        spent += costs[-1]
+        return spent
+
+    bench.scraper = Scraper(
+        bench.store, lambda _: VLLM, clock=bench.beats.clock, sleep=bench.beats.sleep, cpu_clock=thread_time
+    )
+    async with serve(page) as pod, bench.scraper:
+        bench.set_pods(pod)
+        await bench.beats.asleep(pod)
+        waits = []
+        for cost in (0.0, 10 * DEAR_PAGE, 10 * DEAR_PAGE, 0.0):
+            costs.append(cost)
+            waits.append(await bench.beats.beat(pod))
+        assert bench.row(pod)["waiting"] == 3
+    assert waits[0] <= 2 * DEFAULT_INTERVAL
+    assert min(waits[1:3]) > 9 * DEAR_PAGE / DEAR_SHARE
+    told = [record.message for record in caplog.records]
+    assert told == [f"the page of {pod.address} is dear: asking it more rarely"]
+
+
+def test_stretch() -> None:
+    assert stretch(0.2, 0.99 * DEAR_PAGE) == 0.2
+    assert stretch(0.2, DEAR_PAGE) == DEAR_PAGE / DEAR_SHARE
+    assert stretch(10.0, DEAR_PAGE) == 10.0
+    assert stretch(0.2, 1e9) == MAX_STRETCH
 
 
 async def test_an_address_that_is_none(bench: Bench) -> None:

@@ -1,14 +1,27 @@
+import contextlib
 import math
+import time
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from scheduler.pool.exposition import Family, is_exposition, labels, series
+from scheduler.pool.exposition import (
+    MAX_CAREFUL,
+    MAX_INDENT,
+    MAX_LINE,
+    MAX_LOOKS,
+    Family,
+    Page,
+    TooMuch,
+    is_exposition,
+    labels,
+)
 
 # One a prefix of the other, one with the suffix of a histogram: what a search by name alone would confuse.
 NAMES = ["x", "x:y", "x:y_z", "x:y_sum", "ax:y", "x:y_created"]
@@ -19,7 +32,7 @@ def read(family: Family, page: bytes, suffix: str = "") -> list[tuple[dict[str, 
     block = family.locate(page)
     if block is None:
         return []
-    found = series(page, family.name + suffix.encode(), *block)
+    found = Page(page).series(family.name + suffix.encode(), *block)
     return [(labels(raw), value) for raw, value in found]
 
 
@@ -212,6 +225,105 @@ def test_openmetrics() -> None:
 
 def test_label_values_that_are_not_utf8() -> None:
     assert labels(b'{a="\xff\\n"}') == {"a": "\ufffd\n"}
+
+
+class Counted(bytes):
+    """A page that counts the bytes that are looked at, by whatever way the code looks."""
+
+    looked = 0
+
+    def find(self, sub: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        end = len(self) if end is None else min(end, len(self))
+        at = super().find(sub, start, end)
+        type(self).looked += max((end if at < 0 else at + len(sub)) - start, 0)
+        return at
+
+    def rfind(self, sub: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        end = len(self) if end is None else min(end, len(self))
+        at = super().rfind(sub, start, end)
+        type(self).looked += max(end - (start if at < 0 else at), 0)
+        return at
+
+    def __getitem__(self, key: Any) -> Any:
+        got = super().__getitem__(key)
+        type(self).looked += len(got) if isinstance(got, bytes) else 1
+        return got
+
+
+#: Times that a page is gone over for each of these families, at most: a search for the name, for its TYPE line, for the
+#: next one, twice for samples, each of whose lines is looked at four times.
+TIMES = 12
+
+hostile_words = st.sampled_from(
+    [*(name.encode() for name in NAMES), b"# TYPE x:y ", b"# TYPE x", b"\n", b" ", b"\t", b"{", b"}", b'"', b"\\", b"#"]
+    + [b"1", b"x:y_sum 1", b'a="b"', b"\n# TYPE ", b"\nx:y", b",", b"=", b"\xff"]
+)
+#: Some words, again and again, and others before and after.
+hostile_pages = st.tuples(
+    st.lists(hostile_words, max_size=6).map(b"".join),
+    st.lists(hostile_words, min_size=1, max_size=5).map(b"".join),
+    st.lists(hostile_words, max_size=6).map(b"".join),
+).map(lambda parts: parts[0] + parts[1] * (20_000 // len(parts[1])) + parts[2])
+
+
+@settings(max_examples=300)
+@given(hostile_pages)
+@example(b"x:y " * 5000)  # no line feed: each look used to go back to the beginning
+@example(b"x:y" + b"{" * 20_000 + b"\n")
+@example(b" " * 20_000 + b"x:y 1\n")
+def test_no_page_costs_more_than_its_length(page: bytes) -> None:
+    for name in NAMES:
+        for suffix in SUFFIXES:
+            Counted.looked = 0
+            text = Counted(page)
+            block = Family(name).locate(text)
+            if block is not None:
+                with contextlib.suppress(TooMuch):
+                    Page(text).series((name + suffix).encode(), *block)
+            assert Counted.looked <= TIMES * len(page) + 1000
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (b"x 1\n" * (MAX_LOOKS + 1), "lines to look at"),
+        (b"yx " * (MAX_LOOKS + 1) + b"\n", "lines to look at"),
+        (b"x " + b"1" * MAX_LINE + b"\n", "a line of more than"),
+        ((b"x{" + b"{" * (MAX_LINE - 10) + b"\n") * 5, "labels and exemplars"),
+    ],
+    ids=["samples", "mentions", "line", "odd lines"],
+)
+def test_what_is_more_than_any_engine_sends(page: bytes, why: str) -> None:
+    with pytest.raises(TooMuch, match=why):
+        Page(page).series(b"x", 0, len(page))
+
+
+def test_the_bounds_are_those_of_a_page() -> None:
+    """Not of each of its families: a dialect may have any number of them."""
+    text = b"x 1\n" * (MAX_LOOKS // 2) + b"y 1\n" * (MAX_LOOKS // 2) + b"z 1\n"
+    page = Page(text)
+    for name in (b"x", b"y"):
+        assert len(page.series(name, 0, len(text))) == MAX_LOOKS // 2
+    with pytest.raises(TooMuch):
+        page.series(b"z", 0, len(text))
+    labels_of = Page(b"")
+    raw = b"{" + b" " * (MAX_CAREFUL // 2) + b"}"
+    labels_of.labels(raw)
+    with pytest.raises(TooMuch):
+        labels_of.labels(raw)
+
+
+def test_blanks_before_a_name() -> None:
+    for blanks, found in ((MAX_INDENT - 1, 1), (MAX_INDENT + 1, 0), (100 * MAX_INDENT, 0)):
+        for before in ("", "y 1\n"):
+            assert len(find(f"{before}{' ' * blanks}x 1\n", "x")) == found
+
+
+def test_labels_take_linear_time() -> None:
+    """A name without a value used to be tried from each of its letters: two billion steps for this one."""
+    before = time.process_time()
+    assert labels(b"{" + b"a" * (MAX_LINE - 2) + b"}") == {}
+    assert time.process_time() - before < 1.0
 
 
 @pytest.mark.parametrize(

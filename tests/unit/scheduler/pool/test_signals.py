@@ -177,10 +177,14 @@ class TestHistogram:
         assert reader.read(histogram(1, 1, "old_t")) == NOTHING
         assert reader.read(histogram(3, 2, "old_t")).ttft == 2.0
 
-    def test_a_sum_that_shrinks_while_the_count_grows_is_no_mean(self) -> None:
+    def test_a_sum_that_falls_while_the_count_grows_is_a_restart(self) -> None:
+        """An engine that started anew and has served more than before: longer between two pages than it ran."""
         reader = SignalReader(MINE)
-        reader.read(histogram(10, 10))
-        assert reader.read(histogram(9, 11)).ttft is None
+        reader.read(histogram(100, 10))
+        sample = reader.read(histogram(5, 11))
+        assert sample.restarted
+        assert sample.ttft == 5 / 11
+        assert not reader.read(histogram(5, 11)).restarted
 
     @given(st.lists(st.lists(st.floats(0, 100), max_size=5), min_size=1, max_size=5))
     def test_agrees_with_the_observations(self, scrapes: list[list[float]]) -> None:
