@@ -13,11 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import aiohttp
-
 from extproc.auth.base import AuthPolicy, Issuer, Pending
 from extproc.auth.freshness import lifetime, retry_delay
 from extproc.auth.keys import MAX_JWKS, JwksError, KeySet, read_jwks
+from extproc.fetch import FetchError, Origin
 
 #: Seconds for a fetch, from the look-up of the name to the last byte. Requests may be waiting for it.
 FETCH_TIMEOUT = 5.0
@@ -150,7 +149,7 @@ class JwksSource:
         try:
             async with asyncio.timeout(self._fetch_timeout):
                 delay = await self._load()
-        except (aiohttp.ClientError, JwksError, OSError) as error:
+        except (FetchError, JwksError, OSError) as error:
             return self._failed(_said(error, self._fetch_timeout))
         except Exception:
             # A fault of ours must not end the task: keys would silently grow old.
@@ -165,7 +164,7 @@ class JwksSource:
         return delay
 
     async def _load(self) -> float:
-        """Read the set and take it. Seconds for which it is fresh. Raises JwksError, ClientError and OSError."""
+        """Read the set and take it. Seconds for which it is fresh. Raises JwksError, FetchError and OSError."""
         data, delay = await (self._get() if self._path is None else self._read(self._path))
         if self._keys is None or data != self._data:
             # Off the loop: a hundred keys take some milliseconds.
@@ -193,23 +192,18 @@ class JwksSource:
 
     async def _get(self) -> tuple[bytes, float]:
         # Made anew for each fetch: it is one in minutes, and a changed file of authorities is seen.
-        tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._issuer.ca_file) if self._secure else True
-        # `identity` and no decompression: the limit is on what is read, and no small answer can grow.
-        headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
-        async with (
-            aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            # No redirects: the answer to whom to trust must come from where the configuration says.
-            session.get(self._issuer.jwks_uri, headers=headers, ssl=tls, allow_redirects=False) as response,
-        ):
-            if response.status != 200:
-                raise JwksError(f"status {response.status}")
-            data = bytearray()
-            async for chunk in response.content.iter_any():
-                data += chunk
-                if len(data) > MAX_JWKS:
-                    raise JwksError(f"larger than {MAX_JWKS} bytes")
-            cache_control = ", ".join(response.headers.getall("cache-control", []))
-            return bytes(data), lifetime(cache_control, response.headers.get("age", ""), self._max_stale)
+        tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._issuer.ca_file) if self._secure else None
+        # `identity`: the limit is on what is read, and no small answer can grow.
+        headers = (("accept", "application/jwk-set+json, application/json"), ("accept-encoding", "identity"))
+        # No redirects: the answer to whom to trust must come from where the configuration says.
+        parts = urlsplit(self._issuer.jwks_uri)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        with Origin(self._issuer.jwks_uri, headers, tls=tls) as origin:
+            async with origin.get(target) as answer:
+                if answer.status != 200:
+                    raise JwksError(f"status {answer.status}")
+                data = await answer.body(MAX_JWKS)
+                return data, lifetime(answer.header("cache-control"), answer.header("age"), self._max_stale)
 
     async def _read(self, path: Path) -> tuple[bytes, float]:
         # Read whole rather than watched: it is small, and a changed text cannot hide behind equal times and sizes.

@@ -63,7 +63,7 @@ class KeySet:
                 if kid is None:
                     self._unnamed[algorithm] = (*self._unnamed.get(algorithm, ()), key)
                 else:
-                    self._by_kid[kid, algorithm] = (key,)
+                    self._by_kid[kid, algorithm] = (*self._by_kid.get((kid, algorithm), ()), key)
                 self._all[algorithm] = (*self._all.get(algorithm, ()), key)
         #: Of the usable keys, in the order of the set.
         self.kids: tuple[str | None, ...] = tuple(names)
@@ -85,7 +85,7 @@ class KeySet:
             return self._all.get(algorithm, ())[:MAX_TRIES]
         named = self._by_kid.get((kid, algorithm))
         if named is not None or self.knows(kid):
-            return named or ()
+            return (named or ())[:MAX_TRIES]
         return self._unnamed.get(algorithm, ())[:MAX_TRIES]
 
 
@@ -120,7 +120,6 @@ def read_jwks(data: bytes) -> KeySet:
         raise JwksError(f"more than {MAX_KEYS} keys")
     usable: list[tuple[str | None, tuple[str, ...], Any]] = []
     ignored: list[Ignored] = []
-    taken: set[tuple[str, str]] = set()
     for entry in entries:
         kid = entry.get("kid") if isinstance(entry, dict) else None
         name = kid if isinstance(kid, str) else None
@@ -129,14 +128,8 @@ def read_jwks(data: bytes) -> KeySet:
         except JwksError as error:
             ignored.append(Ignored(name, str(error)))
             continue
-        if name is None:
-            repeated = (None, algorithms, key) in usable
-        else:
-            # The same name for keys of different types is allowed (RFC 7517 section 4.5); of one type the first counts.
-            algorithms = tuple([algorithm for algorithm in algorithms if (name, algorithm) not in taken])
-            taken.update((name, algorithm) for algorithm in algorithms)
-            repeated = not algorithms
-        if repeated:
+        # RFC 7517 section 4.5: keys of one set "SHOULD" have different names. Of those that have not, each is tried.
+        if (name, algorithms, key) in usable:
             ignored.append(Ignored(name, "duplicate"))
         else:
             usable.append((name, algorithms, key))

@@ -48,12 +48,12 @@ class Token(NamedTuple):
 def bearer(authorization: bytes) -> bytes:
     """The token of an Authorization header. Raises TokenError.
 
-    Exactly one space is allowed between scheme and token, and nothing after it: RFC 6750 section 2.1.
+    RFC 6750 section 2.1: `"Bearer" 1*SP b64token`, so any number of spaces between the two, and nothing after them.
     """
     if authorization[: len(_SCHEME)].lower() != _SCHEME:
         scheme = authorization.partition(b" ")[0]
         raise TokenError(Reason.MALFORMED if scheme.lower() == b"bearer" else Reason.WRONG_SCHEME)
-    return authorization[len(_SCHEME) :]
+    return authorization[len(_SCHEME) :].lstrip(b" ")
 
 
 def parse(token: bytes) -> Token:

@@ -43,7 +43,6 @@ def _headers(now: float) -> list[Case]:
         Case("scheme glued to token", (f"Bearer{token}",), 401, "wrong_scheme"),
         Case("scheme and tab", (f"Bearer\t{token}",), 401, "wrong_scheme"),
         Case("scheme alone", ("Bearer",), 401, "malformed"),
-        Case("two spaces", (f"Bearer  {token}",), 401, "malformed"),
         Case("something after the token", (f"Bearer {token} x",), 401, "malformed"),
         Case("two tokens in one header", (f"Bearer {token}, Bearer {token}",), 401, "malformed"),
         Case("token in quotes", (f'Bearer "{token}"',), 401, "malformed"),

@@ -153,4 +153,5 @@ def valid(now: float) -> list[Case]:
     }
     cases = [Case(name, (f"Bearer {token}",)) for name, token in tokens.items()]
     cases += [Case(f"scheme {scheme}", (f"{scheme} {es()}",)) for scheme in ("bearer", "BEARER", "bEaReR")]
+    cases.append(Case("more spaces than one", (f"Bearer   {es()}",)))
     return cases

@@ -107,6 +107,7 @@ def _assert_genuine(authorization: bytes, identity: Identity) -> None:
     """
     scheme, _, token = authorization.decode("ascii").partition(" ")
     assert scheme.lower() == "bearer"
+    token = token.lstrip(" ")  # RFC 6750: one space or more
     header = pyjwt.get_unverified_header(token)
     assert not {"crit", "b64", "jwk", "x5c", "x5u"} & set(header)
     claims_ = _decoded(token, header)

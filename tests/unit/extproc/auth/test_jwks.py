@@ -361,9 +361,9 @@ async def gzipped(_: web.Request) -> web.StreamResponse:
         (says(NEW, status=500), "status 500"),
         (says(NEW, status=203), "status 203"),
         (says(NEW, status=302, headers={"location": "/other"}), "status 302"),
-        (says(b'{"keys": [' + b" " * MAX_JWKS), "larger than"),
-        (rubbish_drip, "larger than"),
-        (cut_short, "ClientPayloadError"),
+        (says(b'{"keys": [' + b" " * MAX_JWKS), "more than"),
+        (rubbish_drip, "more than"),
+        (cut_short, "FetchError"),
         (gzipped, "not a JSON object"),
         (says(jwk_set(*[public_jwk("p256")] * 101)), "more than 100"),
     ],
@@ -412,7 +412,7 @@ async def test_a_provider_that_is_not_there(caplog: pytest.LogCaptureFixture) ->
     async with source_at(f"{server.uri}?secret=sesame", clock) as source:
         assert await clock.settled() == 1
         assert not source.ready
-    assert "ClientConnectorError" in caplog.text
+    assert "FetchError" in caplog.text
     assert "sesame" not in caplog.text
 
 
@@ -515,7 +515,7 @@ async def test_tls_is_verified(
         await clock.settled()
         assert not source.ready
         assert server.requests == 0
-    assert "Certificate" in caplog.text
+    assert "certificate" in caplog.text
 
 
 async def test_a_missing_file_of_authorities_is_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

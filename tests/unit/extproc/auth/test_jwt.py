@@ -219,6 +219,14 @@ async def test_a_key_that_stays_unknown_is_refused() -> None:
         auth.check(bearer(), 1, now=NOW, final=True)
 
 
+def test_each_of_two_keys_with_one_name_may_have_signed() -> None:
+    both = read_jwks(jwk_set(public_jwk("rsa"), public_jwk("enc", kid="rsa")))
+    auth = authenticator(FixedKeys(both))
+    for signer in ("rsa", "enc"):
+        token = sign("RS256", signer, claims(NOW), header={"alg": "RS256", "kid": "rsa"})
+        accepted(auth, f"Bearer {token}".encode())
+
+
 def test_a_token_without_kid_may_be_signed_with_a_newer_key() -> None:
     source = FixedKeys(read_jwks(jwk_set(public_jwk("attacker-p256"))), newer=KEYS)
     token = sign("ES256", "p256", claims(NOW), header={"alg": "ES256"})

@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
-from support.signed_tokens import SECRET, claims, jwk_set, jwks, keys, public_jwk, sign
+from support.signed_tokens import ALGORITHMS, SECRET, claims, jwk_set, jwks, keys, public_jwk, sign
 
 from extproc.auth.encoding import base64url
 from extproc.auth.keys import MAX_JWKS, MAX_KEYS, MAX_TRIES, JwksError, read_jwks, verify
@@ -127,12 +127,24 @@ def test_a_key_that_is_a_little_too_small_is_ignored() -> None:
     assert ignored({**RSAAlgorithm.to_jwk(small, as_dict=True), "key_ops": ["verify"]}) == "RSA key of 2040 bits"
 
 
-def test_of_two_keys_with_one_name_the_first_counts() -> None:
-    found = read_jwks(jwk_set(public_jwk("rsa"), public_jwk("enc", kid="rsa"), public_jwk("p256", kid="rsa")))
+def test_of_keys_with_one_name_each_is_tried() -> None:
+    """RFC 7517 section 4.5 has it that names "SHOULD" differ: sets that two services share do not always."""
+    found = read_jwks(
+        jwk_set(public_jwk("rsa"), public_jwk("enc", kid="rsa"), public_jwk("p256", kid="rsa"), public_jwk("rsa"))
+    )
     assert [key.why for key in found.ignored] == ["duplicate"]
-    (first,) = found.fitting("rsa", "RS256")
-    assert first == keys()["rsa"].public_key()
-    assert found.fitting("rsa", "ES256")
+    assert found.fitting("rsa", "RS256") == (keys()["rsa"].public_key(), keys()["enc"].public_key())
+    assert found.fitting("rsa", "ES256") == (keys()["p256"].public_key(),)
+
+
+def test_of_many_keys_with_one_name_some_are_tried() -> None:
+    many = [
+        ALGORITHMS["ES256"].to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
+        for _ in range(MAX_TRIES + 5)
+    ]
+    found = read_jwks(jwk_set(*[{**jwk, "kid": "x"} for jwk in many]))
+    assert len(found) == MAX_TRIES + 5
+    assert len(found.fitting("x", "ES256")) == MAX_TRIES
 
 
 def test_one_key_for_two_algorithms_may_come_twice() -> None:
