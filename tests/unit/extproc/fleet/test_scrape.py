@@ -332,7 +332,7 @@ async def test_endless_interim_answers(bench: Bench) -> None:
 
 
 async def test_a_large_page_is_read_in_turns_with_others(bench: Bench) -> None:
-    turns = []
+    turns: list[int] = []
 
     class Watched(SignalReader):
         def steps(self, page: bytes) -> Generator[None, None, Sample]:
