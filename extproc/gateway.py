@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from extproc import __version__
+from extproc.admin.pages import doubts
 from extproc.admin.server import AdminServer
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
@@ -29,6 +30,7 @@ from extproc.fleet.feeds import Feed, Feeds
 from extproc.fleet.sources import DiscoveryError
 from extproc.outcome.ledger import Ledger
 from extproc.outcome.outcome import from_log
+from extproc.process.background import Background
 from extproc.process.build_info import compiled
 from extproc.protocol.events import LogEntry
 from extproc.request.context import Context
@@ -69,7 +71,7 @@ class StartError(GatewayError):
     """The gateway cannot start. `str()` says why, in one message."""
 
 
-def _transport(config: GatewayConfig) -> Callable[..., Transport]:
+def _transport(config: GatewayConfig, background: Background) -> Callable[..., Transport]:
     from extproc.transport.tls import Tls
 
     given = config.transport.tls
@@ -78,7 +80,7 @@ def _transport(config: GatewayConfig) -> Callable[..., Transport]:
     if config.transport.lean:
         from extproc.transport.http2.server import Http2Server
 
-        return partial(Http2Server, tls=tls)
+        return partial(Http2Server, tls=tls, background=background)
     from extproc.transport.grpcio import GrpcServer
 
     return partial(GrpcServer, tls=tls)
@@ -91,6 +93,7 @@ class Gateway:
         config: of the whole gateway.
         shared: what this process shares with others; None: it is the only one.
         line: to the supervisor of several processes.
+        background: starts what dies again.
         first_sync_wait: seconds that the start waits for the pods before requests are taken.
 
     Raises:
@@ -103,9 +106,11 @@ class Gateway:
         shared: Shared | None = None,
         line: Line | None = None,
         *,
+        background: Background | None = None,
         first_sync_wait: float = FIRST_SYNC_WAIT,
     ) -> None:
         self._config = config
+        self._background = background or Background()
         self._first_sync_wait = first_sync_wait
         self._shared = shared
         #: The other processes of this gateway, where there are any.
@@ -124,7 +129,7 @@ class Gateway:
             feeds = [
                 Feed(
                     self._pools[name], section, self._metrics,
-                    section="endpoints" if name == DEFAULT_POOL else f"pools.{name}",
+                    section="endpoints" if name == DEFAULT_POOL else f"pools.{name}", background=self._background,
                 )
                 for name, section in sections.items()
             ]  # fmt: skip
@@ -133,13 +138,17 @@ class Gateway:
         self._decisions = DecisionLog(config.debug.decisions)
         self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
-        self._feeds = Feeds(feeds, self._endpoints_file, self._metrics, leads=self._nearby is None)
+        self._feeds = Feeds(
+            feeds, self._endpoints_file, self._metrics, leads=self._nearby is None, background=self._background
+        )
+        self._metrics.watch_health(self._background.deaths, self._feeds.contacts, self._feeds.behind)
         self._admin = AdminServer(
             host=config.admin.host,
             port=config.admin.port,
             metrics=self._metrics,
             not_ready=self.not_ready,
             pods=self._rows,
+            sources=self._feeds.contacts,
             decisions=self._decisions,
             explain=self._explain,
             path=None if self._place is None else self._place.admin_socket,
@@ -260,7 +269,7 @@ class Gateway:
             foreign=not config.transport.own_envoy,
             assumed=config.transport.assumed,
         )
-        server = _transport(config)
+        server = _transport(config, self._background)
         return server(
             pipeline.open,
             self._metrics,
@@ -274,7 +283,7 @@ class Gateway:
         """Why the gateway is not ready; empty when it is."""
         if self._draining:
             return "draining"
-        if reason := self._feeds.not_ready():
+        if reason := self._feeds.not_ready() or self._background.not_ready():
             return reason
         if not all(source.ready for source in self._key_sources):
             return "not every issuer's keys were fetched yet"
@@ -290,7 +299,7 @@ class Gateway:
         policy = config.auth_policy()
         authenticator = None
         if policy is not None:
-            self._key_sources = await self._cleanup.enter_async_context(key_sources(policy))
+            self._key_sources = await self._cleanup.enter_async_context(key_sources(policy, self._background))
             authenticator = Authenticator(policy, self._key_sources)
             self._metrics.watch_keys(lambda: [source.statistics(time.time()) for source in self._key_sources])
         try:
@@ -301,7 +310,9 @@ class Gateway:
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
             if self._nearby is not None:
-                self._tasks.append(asyncio.create_task(self._lead(self._nearby)))
+                self._tasks.append(
+                    self._background.start("lead", partial(self._lead, self._nearby), needed=True, once=True)
+                )
             # Envoy calls as soon as it can: a request that comes before the pods are known would be refused.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._first_sync_wait):
@@ -311,7 +322,7 @@ class Gateway:
                 # are not known here is lost.
                 if self._nearby is not None:
                     self._nearby.entries.on_entry = self._log_entry_of_another
-                await self._shared.start()
+                await self._shared.start(self._background)
                 self._cleanup.push_async_callback(self._shared.stop)
                 await self._shared.caught_up()
             transport = self._build_transport(authenticator)
@@ -319,7 +330,7 @@ class Gateway:
         except OSError as error:
             raise StartError(f"cannot start: {error}") from error
         self._transport = transport
-        self._tasks.append(asyncio.create_task(self._tend(transport)))
+        self._tasks.append(self._background.start("tend", partial(self._tend, transport), needed=True))
         # What is there by now stays: a full collection over all modules would hold up every request for 20 ms.
         gc.collect()
         gc.freeze()
@@ -353,7 +364,7 @@ class Gateway:
     def watch(self, path: str | None, loaded: Loaded) -> None:
         """Follows the configuration at `path` from now on."""
         watcher = Watcher(path, os.environ, loaded, self._reconfigure, self._metrics)
-        self._tasks.append(asyncio.create_task(watcher.run()))
+        self._tasks.append(self._background.start("configuration", watcher.run))
 
     async def _reconfigure(self, loaded: Loaded) -> None:
         """Puts into force what can be changed while requests are under way: scheduler, routes, level of logs."""
@@ -429,13 +440,17 @@ class Gateway:
 
     async def _tend(self, transport: Transport) -> None:
         """Looks after what only time changes: readiness, and outcomes that do not come."""
-        told = False
+        told, told_doubts = False, ""
         while True:
-            ready = not self.not_ready()
+            reason = self.not_ready()
+            ready = not reason
             if ready != told:
                 told = ready
                 await transport.set_ready(ready)
-                self._say("ready" if ready else "not ready", self.not_ready())
+                self._say("ready" if ready else "not ready", reason)
+            if self._line is not None and (now := doubts(self._feeds.contacts())) != told_doubts:
+                told_doubts = now
+                self._line.tell(reason, now)
             self._ledger.expire(time.monotonic())
             await asyncio.sleep(TEND_INTERVAL)
 
@@ -445,7 +460,7 @@ class Gateway:
             log.info(what, extra=extra)
         else:
             log.info("process %s", what, extra={"worker": self._place.name, **extra})
-            self._line.tell(reason)
+            self._line.tell(reason, doubts(self._feeds.contacts()))
 
     def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
         self._metrics.plugin_fault(name, phase)

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import os
+from functools import partial
 
 from extproc.config import Loaded
 from extproc.gateway import Gateway
+from extproc.process.background import Background
 from extproc.process.logs import set_up
 from extproc.process.signals import on_termination
 from extproc.sharing.share import Shared
@@ -39,14 +41,15 @@ async def _serve(loaded: Loaded, reload_path: str | None, reload: bool, place: P
     line = None if place is None else await Line.take()
     instruction = None if line is None else await line.instruction()
     shared = Shared(loaded.config, place, instruction) if Shared.wanted(loaded.config, place) else None
-    gateway = Gateway(loaded.config, shared, line)
+    background = Background()
+    gateway = Gateway(loaded.config, shared, line, background=background)
     stopped = asyncio.Event()
     on_termination(stopped.set)
-    tasks = [] if line is None else [asyncio.create_task(_until_orphaned(line, stopped))]
+    tasks = [] if line is None else [background.start("line", partial(_until_orphaned, line, stopped), once=True)]
     try:
         await gateway.start()
         if line is not None:
-            tasks.append(asyncio.create_task(line.beat()))
+            tasks.append(background.start("beat", line.beat))
         if reload:
             gateway.watch(reload_path, loaded)
         await stopped.wait()

@@ -37,6 +37,7 @@ class Activity(NamedTuple):
     pods: Iterable[Row]
     matches: Mapping[str, float]
     decisions: Iterable[Row]
+    sources: Iterable[Row] = ()
 
 
 class AdminPages(ABC):
@@ -47,9 +48,13 @@ class AdminPages(ABC):
         port: to bind; 0 for a free one.
         path: of the Unix socket that is bound instead, or None.
         not_ready: why the gateway is not ready, or "".
+        doubts: what is wrong where it is ready all the same, or "".
     """
 
-    def __init__(self, host: str, port: int, path: str | None, not_ready: Callable[[], str]) -> None:
+    def __init__(
+        self, host: str, port: int, path: str | None, not_ready: Callable[[], str], doubts: Callable[[], str]
+    ) -> None:
+        self._doubts = doubts
         self._host, self._port, self._path = host, port, path
         self._listener: UnixListener | None = None
         self._not_ready = not_ready
@@ -106,6 +111,10 @@ class AdminPages(ABC):
         """A row for each."""
 
     @abstractmethod
+    async def sources(self) -> Iterable[Row]:
+        """A row for each source of pods."""
+
+    @abstractmethod
     async def decisions(self, limit: int) -> Iterable[Row]:
         """At most `limit`, newest first."""
 
@@ -131,7 +140,10 @@ class AdminPages(ABC):
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         reason = self._not_ready()
-        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+        if reason:
+            return web.Response(status=503, text=f"{reason}\n")
+        # What is known stays in use while its source is away, in all gateways at the same time: none would be left.
+        return web.Response(text="\n".join(["ok", *filter(None, [self._doubts()]), ""]))
 
     async def _drained_page(self, request: web.Request) -> web.Response:
         after, within = _seconds(request, "after"), _seconds(request, "within")
@@ -147,7 +159,7 @@ class AdminPages(ABC):
         return web.Response(body=await self.metrics(), headers={"content-type": "text/plain; version=0.0.4"})
 
     async def _endpoints(self, _request: web.Request) -> web.Response:
-        return json_page({"endpoints": list(await self.pods())})
+        return json_page({"endpoints": list(await self.pods()), "discovery": list(await self.sources())})
 
     async def _decisions_page(self, request: web.Request) -> web.Response:
         text = request.query.get("limit", str(SHOWN_DECISIONS))
@@ -165,11 +177,17 @@ class AdminPages(ABC):
             pods=activity.pods,
             matches=activity.matches,
             decisions=activity.decisions,
+            sources=activity.sources,
         )
         return json_page(now)
 
     async def _explain(self, request: web.Request) -> web.Response:
         return await self.explanation(request)
+
+
+def doubts(sources: Iterable[Row]) -> str:
+    """What is wrong with sources of pods, in words; "": nothing."""
+    return "; ".join([f"{row['source']}: {row['error']}" for row in sources if row["error"]])
 
 
 def json_page(value: Any) -> web.Response:

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from extproc.admin.pages import Activity, AdminPages, Row, json_page
+from extproc.admin.pages import Activity, AdminPages, Row, doubts, json_page
 from extproc.errors import Refusal
 from extproc.protocol.headers import JSON_TYPE
 from extproc.telemetry.decision_log import DecisionLog
@@ -28,9 +28,11 @@ class AdminServer(AdminPages):
         pods: Callable[[], Iterable[Mapping[str, Any]]],
         decisions: DecisionLog,
         explain: Callable[[str, bytes], Mapping[str, Any]],
+        sources: Callable[[], Iterable[Mapping[str, Any]]] = list,
         path: str | None = None,
     ) -> None:
-        super().__init__(host, port, path, not_ready)
+        super().__init__(host, port, path, not_ready, lambda: doubts(sources()))
+        self._sources = sources
         self._metrics = metrics
         self._pods = pods
         self._decisions = decisions
@@ -45,6 +47,9 @@ class AdminServer(AdminPages):
     async def pods(self) -> Iterable[Row]:
         return self._pods()
 
+    async def sources(self) -> Iterable[Row]:
+        return self._sources()
+
     async def decisions(self, limit: int) -> Iterable[Row]:
         return self._decisions.rows(limit)
 
@@ -54,6 +59,7 @@ class AdminServer(AdminPages):
             pods=self._pods(),
             matches=self._decisions.matches(),
             decisions=self._decisions.rows(decisions),
+            sources=self._sources(),
         )
 
     async def explanation(self, request: web.Request) -> web.Response:

@@ -37,6 +37,7 @@ def summary(
     pods: Iterable[Mapping[str, Any]],
     matches: Mapping[str, float],
     decisions: Iterable[Mapping[str, Any]],
+    sources: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The summary, ready for JSON.
 
@@ -48,6 +49,7 @@ def summary(
         pods: a row for each.
         matches: address of a pod -> mean share (0-1) of a prompt that it held, over the last decisions for it.
         decisions: the last ones, newest first.
+        sources: of pods, a row for each.
     """
     totals: dict[str, float] = {}
     requests: dict[tuple[str, str], float] = {}
@@ -89,4 +91,5 @@ def summary(
             for name, histogram in _MEANS.items()
         },
         "decisions": list(decisions),
+        "discovery": list(sources),
     }

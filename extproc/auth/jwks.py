@@ -17,6 +17,7 @@ from extproc.auth.base import AuthPolicy, Issuer, Pending
 from extproc.auth.freshness import lifetime, retry_delay
 from extproc.auth.keys import MAX_JWKS, JwksError, KeySet, read_jwks
 from extproc.fetch import FetchError, Origin
+from extproc.process.background import Background
 
 #: Seconds for a fetch, from the look-up of the name to the last byte. Requests may be waiting for it.
 FETCH_TIMEOUT = 5.0
@@ -48,6 +49,7 @@ class JwksSource:
         clock: seconds since the epoch; the `now` of the other methods must come from the same clock.
         nap: how to wait.
         fetch_timeout: seconds that a fetch may take.
+        background: starts the fetching again where it died.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class JwksSource:
         clock: Callable[[], float] = time.time,
         nap: Nap = nap,
         fetch_timeout: float = FETCH_TIMEOUT,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         self._issuer = issuer
         self._fetch_timeout = fetch_timeout
         uri = urlsplit(issuer.jwks_uri)
@@ -91,7 +95,7 @@ class JwksSource:
 
     async def start(self) -> None:
         """Begin to fetch, at once and for good. Returns immediately; see `ready`. Call it once."""
-        self._task = asyncio.create_task(self._run(), name=f"jwks {self._name}")
+        self._task = self._background.start("keys", self._run, of=self._name, needed=True)
 
     async def stop(self) -> None:
         """End it. Keys that are at hand stay usable until they are too old; whoever waits is let go."""
@@ -211,10 +215,14 @@ class JwksSource:
 
 
 @asynccontextmanager
-async def key_sources(policy: AuthPolicy) -> AsyncIterator[tuple[JwksSource, ...]]:
+async def key_sources(
+    policy: AuthPolicy, background: Background | None = None
+) -> AsyncIterator[tuple[JwksSource, ...]]:
     """The running sources of a policy's issuers, in their order, as `Authenticator` takes them."""
     async with AsyncExitStack() as stack:
-        sources = [JwksSource(issuer, max_stale=policy.jwks_max_stale) for issuer in policy.issuers]
+        sources = [
+            JwksSource(issuer, max_stale=policy.jwks_max_stale, background=background) for issuer in policy.issuers
+        ]
         for source in sources:
             await source.start()
             stack.push_async_callback(source.stop)

@@ -10,6 +10,7 @@ import yaml
 
 from extproc.discovery.addresses import normal
 from extproc.discovery.base import Publish
+from extproc.discovery.contact import Contact, Reason
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,15 @@ class FileDiscovery:
         self._sleep = sleep
         #: Content that was last looked into, good or not.
         self._content: bytes | None = None
+        #: What the content last looked into lacks; "": nothing.
         self._error = ""
         self._published: list[Pod] | None = None
+        self._contact = Contact(f"file {path}")
         self.first_sync = asyncio.Event()
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        return (self._contact,)
 
     async def run(self, publish: Publish) -> None:
         while True:
@@ -108,23 +115,27 @@ class FileDiscovery:
         except OSError as error:
             # The same content is news when it comes back.
             self._content = None
-            self._failed(error.strerror or str(error))
+            missing = isinstance(error, FileNotFoundError)
+            reason = Reason.NOT_FOUND if missing else Reason.UNREADABLE
+            self._failed(reason, error.strerror or str(error) or type(error).__name__)
             return None
         if content == self._content:
+            if not self._error:
+                self._contact.alive()
             return None
         self._content = content
         try:
             pods = parse(content)
         except ValueError as error:
-            self._failed(str(error))
+            self._error = str(error)
+            self._failed(Reason.BAD_ANSWER, self._error)
             return None
-        if self._error:
-            self._error = ""
+        self._error = ""
+        if self._contact.reached():
             log.info("%s is read again: %d pods", self._path, len(pods))
         return pods
 
-    def _failed(self, text: str) -> None:
-        if text != self._error:
-            self._error = text
+    def _failed(self, reason: Reason, text: str) -> None:
+        if self._contact.failed(reason, text):
             kept = len(self._published or ())
             log.warning("cannot read pods from %s: %s; keeping %d", self._path, text, kept)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from extproc.discovery.base import Discovery, Publish
+from extproc.discovery.contact import Contact, Reason
+from extproc.process.background import Background
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ class UnionDiscovery:
         sources: in order of precedence.
         patience: seconds.
         sleep: waits for that long.
+        background: starts a source again that died; the others do not notice.
     """
 
     def __init__(
@@ -34,8 +37,10 @@ class UnionDiscovery:
         patience: float = PATIENCE,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        background: Background | None = None,
     ) -> None:
         self._sources = sources
+        self._background = background or Background()
         self._patience = patience
         self._sleep = sleep
         #: What each source published; None before it did.
@@ -44,10 +49,14 @@ class UnionDiscovery:
         self._any_pod = asyncio.Event()
         self.first_sync = asyncio.Event()
 
+    @property
+    def contacts(self) -> list[Contact]:
+        return [contact for source in self._sources for contact in source.contacts]
+
     async def run(self, publish: Publish) -> None:
         async with asyncio.TaskGroup() as group:
             for place, source in enumerate(self._sources):
-                group.create_task(source.run(partial(self._update, place, publish)))
+                group.create_task(self._keep(source, partial(self._update, place, publish)))
             some = group.create_task(self._wait_for_some(publish))
             for source in self._sources:
                 await source.first_sync.wait()
@@ -55,11 +64,27 @@ class UnionDiscovery:
             self._sync(publish)
             await asyncio.Event().wait()
 
+    async def _keep(self, source: Discovery, publish: Publish) -> None:
+        async def run() -> None:
+            try:
+                await source.run(publish)
+            except Exception as error:
+                for contact in source.contacts:
+                    contact.failed(Reason.FAULT, f"{type(error).__name__}: {error}")
+                raise
+
+        of = ", ".join(contact.source for contact in source.contacts) or type(source).__name__
+        await self._background.keep("discovery", run, of=of, needed=True)
+
     async def _wait_for_some(self, publish: Publish) -> None:
         await self._sleep(self._patience)
         await self._any_pod.wait()
         away = sum(not source.first_sync.is_set() for source in self._sources)
-        log.warning("%d of %d sources of pods did not answer yet; starting without", away, len(self._sources))
+        errors = "; ".join(f"{contact.source}: {contact.error}" for contact in self.contacts if contact.error)
+        log.warning(
+            "%d of %d sources of pods did not answer yet; starting without", away, len(self._sources),
+            extra={"detail": errors},
+        )  # fmt: skip
         self._sync(publish)
 
     def _sync(self, publish: Publish) -> None:

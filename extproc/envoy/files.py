@@ -8,13 +8,23 @@ def beside(path: Path, text: str) -> Path:
     """A complete file in the folder of `path`: a rename is only atomic within one file system. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # On a full disk, half a file would take what little place there is.
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
 
 
 def replace(path: Path, text: str) -> None:
     """Makes `text` the content of `path`. Raises OSError."""
-    beside(path, text).replace(path)
+    temporary = beside(path, text)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

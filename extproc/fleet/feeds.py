@@ -6,14 +6,15 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from math import inf
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from extproc.config import EndpointsConfig
 from extproc.discovery.union import PATIENCE
 from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.fleet import sources as discovery
+from extproc.fleet.endpoints_writer import Content, EndpointsWriter
 from extproc.fleet.scrape import ScrapeObserver, Scraper
+from extproc.process.background import Background
 from extproc.routing.pool import Pool
 from scheduler.types import Pod
 
@@ -21,9 +22,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the pods of some pools wait for the others' first answer: more than the sources of one pool wait.
 POOLS_PATIENCE = PATIENCE + 2.0
-#: Seconds between two writes of the file. Each waits for the disk and makes Envoy read it all; pods that come by the
-#: dozen are one change.
-WRITE_INTERVAL = 0.05
 
 
 class Observer(ScrapeObserver, Protocol):
@@ -31,6 +29,10 @@ class Observer(ScrapeObserver, Protocol):
 
     def pod_left(self, address: str) -> None:
         """The pod is in no pool any more."""
+        ...
+
+    def endpoints_not_written(self) -> None:
+        """Envoy's endpoints file could not be written."""
         ...
 
 
@@ -41,11 +43,19 @@ class Feed:
         DiscoveryError: a source of pods cannot work here.
     """
 
-    def __init__(self, pool: Pool, endpoints: EndpointsConfig, observer: Observer, *, section: str) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        endpoints: EndpointsConfig,
+        observer: Observer,
+        *,
+        section: str,
+        background: Background | None = None,
+    ) -> None:
         self.pool = pool
         self.pods: Sequence[Pod] = ()
         dialect = endpoints.dialect()
-        self.discovery = discovery.build(endpoints, section=section)
+        self.discovery = discovery.build(endpoints, section=section, background=background)
         self.scraper = Scraper(
             pool.store,
             lambda _pod: dialect,
@@ -53,6 +63,7 @@ class Feed:
             timeout=endpoints.scrape.timeout,
             scheme=endpoints.scrape.scheme,
             observer=observer,
+            background=background,
         )
 
 
@@ -68,6 +79,7 @@ class Feeds:
         observer: is told of scrapes, and of pods that left.
         patience: seconds.
         leads: whether this process scrapes and writes the file. One of several does, the others hear of it.
+        background: starts what dies again.
     """
 
     def __init__(
@@ -78,31 +90,31 @@ class Feeds:
         *,
         patience: float = POOLS_PATIENCE,
         leads: bool = True,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         self._leads = leads
         self._was_ready = False
         self._feeds = feeds
-        self._file = file
+        self._writer = EndpointsWriter(file, self._content, observer.endpoints_not_written)
         self._observer = observer
         self._patience = patience
         self._any_pod = asyncio.Event()
         #: Set once the pods are known.
         self.known = asyncio.Event()
-        self._written_at = -inf
-        self._write_due: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._scrapers = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for feed in self._feeds:
             await self._scrapers.enter_async_context(feed.scraper)
-            self._tasks.append(asyncio.create_task(feed.discovery.run(partial(self._publish, feed))))
-        self._tasks.append(asyncio.create_task(self._wait()))
+            run = partial(feed.discovery.run, partial(self._publish, feed))
+            self._tasks.append(self._background.start("discovery", run, of=f"pool {feed.pool.name}", needed=True))
+        self._tasks.append(self._background.start("first pods", self._wait, needed=True, once=True))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._write_due is not None:
-            self._write_due.cancel()
+        self._writer.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -113,13 +125,28 @@ class Feeds:
 
         One that takes over the scraping from a process that died is needed just then.
         """
-        reason = "" if self._was_ready else self._missing()
-        self._was_ready = not reason
-        return reason
+        if not self._was_ready:
+            if reason := self._missing():
+                return reason
+            self._was_ready = True
+        return self._writer.not_ready() if self._leads else ""
+
+    def behind(self) -> float:
+        """Seconds for which what Envoy should know of the pods could not be written; 0: it is."""
+        return self._writer.behind() if self._leads else 0.0
+
+    def contacts(self) -> list[dict[str, Any]]:
+        """How the sources of pods are reached: a row for each."""
+        return [
+            {"pool": feed.pool.name, **contact.statistics()}
+            for feed in self._feeds
+            for contact in feed.discovery.contacts
+        ]
 
     def _missing(self) -> str:
         if not self.known.is_set():
-            return "endpoints are not known yet"
+            errors = [f"{contact['source']}: {contact['error']}" for contact in self.contacts() if contact["error"]]
+            return "; ".join(["endpoints are not known yet", *errors])
         known = [feed for feed in self._feeds if feed.discovery.first_sync.is_set()]
         if self._leads and not all(feed.scraper.ready.is_set() for feed in known):
             return "not every pod was asked for its metrics yet"
@@ -165,24 +192,12 @@ class Feeds:
 
     def _write(self) -> None:
         """Soon, and once for all that changes until then."""
-        if not self._leads or self._write_due is not None:
-            return
-        loop = asyncio.get_running_loop()
-        wait = self._written_at + WRITE_INTERVAL - loop.time()
-        if wait <= 0:
-            self._write_now()
-        else:
-            self._write_due = loop.call_later(wait, self._write_now)
+        if self._leads:
+            self._writer.changed()
 
-    def _write_now(self) -> None:
-        self._write_due = None
-        self._written_at = asyncio.get_running_loop().time()
+    def _content(self) -> Content:
         pods, pools = _union((feed.pool.name, feed.pods) for feed in self._feeds)
-        try:
-            self._file.write(pods, pools if len(self._feeds) > 1 else {})
-        except OSError:
-            # Envoy goes on with what it has; the scheduler must not be stopped by a full disk.
-            log.exception("endpoints file not written")
+        return pods, pools if len(self._feeds) > 1 else {}
 
 
 def _union(pools: Iterable[tuple[str, Sequence[Pod]]]) -> tuple[list[Pod], Mapping[str, Sequence[str]]]:

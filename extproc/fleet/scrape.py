@@ -6,12 +6,14 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from math import ceil
 from types import TracebackType
 from typing import Protocol
 from zlib import crc32
 
 from extproc.fetch import FetchError, Origin
+from extproc.process.background import Background
 from scheduler.pool.dialects import Dialect
 from scheduler.pool.exposition import TooMuch
 from scheduler.pool.signals import NOTHING, NotMetrics, Sample, SignalReader
@@ -128,6 +130,7 @@ class Scraper:
         cpu_clock: seconds of CPU of this thread.
         sleep: waits between scrapes.
         max_page: bytes that are read of a page at most.
+        background: starts a loop again that died.
     """
 
     def __init__(
@@ -143,7 +146,9 @@ class Scraper:
         cpu_clock: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_page: int = MAX_PAGE,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         self._target = target
         self._dialect = dialect
         self._interval = interval
@@ -181,7 +186,7 @@ class Scraper:
         for address, pod in wanted.items():
             if address not in self._loops:
                 self._untried.add(address)
-                self._loops[address] = asyncio.create_task(self._loop(pod), name=f"scrape {address}")
+                self._loops[address] = self._background.start("scrape", partial(self._loop, pod), of=address)
         self._check_ready()
 
     def _stop(self, address: str) -> None:

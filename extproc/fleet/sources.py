@@ -24,6 +24,7 @@ from extproc.discovery.kubernetes.kubeconfig import read_kubeconfig
 from extproc.discovery.static import StaticDiscovery
 from extproc.discovery.union import UnionDiscovery
 from extproc.errors import GatewayError
+from extproc.process.background import Background
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def build(
     service_account: Path = SERVICE_ACCOUNT,
     *,
     section: str = "endpoints",
+    background: Background | None = None,
 ) -> Discovery:
     """All sources as one. Nothing is asked for yet.
 
@@ -47,6 +49,7 @@ def build(
         environ: where a pod finds its API server.
         service_account: the folder of the pod's own credentials.
         section: what `endpoints` is called in errors.
+        background: starts sources again that died.
 
     Raises:
         DiscoveryError: there is no way to the API server; trying again would not help.
@@ -60,7 +63,7 @@ def build(
             sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))
         except CredentialsError as error:
             raise DiscoveryError(f"{section}.kubernetes: {error}") from error
-    return UnionDiscovery(sources)
+    return UnionDiscovery(sources, background=background)
 
 
 def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> KubernetesDiscovery:

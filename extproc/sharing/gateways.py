@@ -5,10 +5,12 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from extproc.config.sections.sharing import SharingConfig
+from extproc.process.background import Background
 from extproc.sharing.group import Group
 from extproc.sharing.journal import Journal
 from extproc.sharing.secret import MADE, secret_of
@@ -71,8 +73,8 @@ class Gateways:
         if self._carrier is not None:
             self._carrier.due()
 
-    async def start(self) -> None:
-        """Connects, in the background.
+    async def start(self, background: Background | None = None) -> None:
+        """Connects, in the background, which starts what dies again.
 
         Raises:
             OSError: the file of the secret cannot be read.
@@ -80,15 +82,17 @@ class Gateways:
         """
         from extproc.sharing.redis.carrier import Carrier
 
+        background = background or Background()
         if self._config.secret_file is not None:
             self._adopt(Path(self._config.secret_file).read_bytes())  # noqa: ASYNC240 - at the start
-            self._watching = asyncio.create_task(self._watch_secret(self._config.secret_file))
+            run = partial(self._watch_secret, self._config.secret_file)
+            self._watching = background.start("sharing", run, of="secret")
         else:
             log.warning("sharing: no secretFile: whoever reads Redis can test guesses of prompts")
         self._carrier = Carrier(
             self._config.redis, self._group, self._journal, key=f"{self._prefix}:events", prepare=self._prepare
         )
-        await self._carrier.start()
+        await self._carrier.start(background)
 
     async def stop(self) -> None:
         if self._watching is not None:

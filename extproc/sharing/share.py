@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from extproc.config import GatewayConfig
+from extproc.process.background import Background
 from extproc.sharing.entries import Entries
 from extproc.sharing.gateways import Gateways
 from extproc.sharing.replica import OtherProcess, Replica
@@ -102,16 +103,16 @@ class Shared:
         reason = "" if self.nearby is None else self.nearby.peers.not_ready()
         return reason or ("" if self.gateways is None else self.gateways.not_ready())
 
-    async def start(self) -> None:
-        """Begins to tell and to hear.
+    async def start(self, background: Background | None = None) -> None:
+        """Begins to tell and to hear. `background` starts again what died.
 
         Raises:
             OSError: a socket cannot be bound, or the secret's file not be read.
         """
         if self.nearby is not None:
-            await self.nearby.peers.start()
+            await self.nearby.peers.start(background)
         if self.gateways is not None:
-            await self.gateways.start()
+            await self.gateways.start(background)
 
     async def caught_up(self) -> None:
         """Waits until this process knows what the others do, or for as long as it has patience."""

@@ -145,3 +145,42 @@ class SharingGauges(Collector):
             for direction in ("sent", "heard"):
                 family.add_metric([direction], values[f"{direction}_{what}"])
             yield family
+
+
+class BackgroundCounts(Collector):
+    """How often background tasks died: kind -> count."""
+
+    def __init__(self, deaths: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        self._deaths = deaths
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "infer_gateway_background_deaths", "Background tasks that died and were started again.", labels=["task"]
+        )
+        for task, count in self._deaths():
+            family.add_metric([task], count)
+        yield family
+
+
+class DiscoveryGauges(Collector):
+    """How sources of pods are reached. Their names are configuration, so the labels are bounded."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["pool", "source"]
+        up = GaugeMetricFamily("infer_gateway_discovery_up", "1: the source's latest answer was good.", labels=labels)
+        since = GaugeMetricFamily(
+            "infer_gateway_discovery_since_contact_seconds", "Since the source last gave a sign of life.", labels=labels
+        )
+        failures = CounterMetricFamily(
+            "infer_gateway_discovery_failures", "Times the source gave no good answer.", labels=[*labels, "reason"]
+        )
+        for row in self._rows():
+            of = [row["pool"], row["source"]]
+            up.add_metric(of, float(row["up"]))
+            since.add_metric(of, row["seconds_since_contact"])
+            for reason, count in row["failures"].items():
+                failures.add_metric([*of, reason], count)
+        yield from (up, since, failures)

@@ -1,13 +1,21 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What is counted, in Prometheus' terms. Label values are bounded: see `MAX_MODELS`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
 
 from extproc.outcome.outcome import Outcome
-from extproc.telemetry.collectors import KeyGauges, PluginGauges, PodGauges, Rows, SharingGauges
+from extproc.telemetry.collectors import (
+    BackgroundCounts,
+    DiscoveryGauges,
+    KeyGauges,
+    PluginGauges,
+    PodGauges,
+    Rows,
+    SharingGauges,
+)
 from extproc.telemetry.instruments import Counters, Histograms
 
 NAMESPACE = "infer_gateway"
@@ -46,6 +54,7 @@ class Metrics:
         self._tokens = counters("tokens", "Tokens as the model servers counted them.", "model", "kind")
         self._plugin_faults = counters("plugin_faults", "Times a plugin failed and was left out.", "plugin", "phase")
         self._scrape_failures = counters("scrape_failures", "Failed scrapes of pods.", "reason")
+        self._endpoints_failures = counters("endpoints_write_failures", "Failed writes of Envoy's endpoints file.")
         self._protocol_errors = counters("protocol_errors", "Messages and log entries of Envoy that cannot be read.")
         self._auth = counters("auth", "Requests whose token was looked at: ok, or why not.", "result")
         self._reloads = counters("config_reloads", "Changed configurations that were seen, by result.", "result")
@@ -83,6 +92,25 @@ class Metrics:
     def watch_plugins(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
         """Shows what plugins tell of themselves. Call it once."""
         self.registry.register(PluginGauges(statistics))
+
+    def watch_health(
+        self, deaths: Callable[[], Iterable[tuple[str, int]]], sources: Rows, behind: Callable[[], float]
+    ) -> None:
+        """Shows how the gateway itself is. Call it once.
+
+        Args:
+            deaths: of background tasks, by kind.
+            sources: a row for each source of pods.
+            behind: seconds for which Envoy's endpoints could not be written.
+        """
+        self.registry.register(BackgroundCounts(deaths))
+        self.registry.register(DiscoveryGauges(sources))
+        Gauge(
+            "endpoints_behind_seconds",
+            "How long Envoy's endpoints file could not be written; 0: it is as it should be.",
+            namespace=NAMESPACE,
+            registry=self.registry,
+        ).set_function(behind)
 
     def watch_sharing(self, statistics: Callable[[], Mapping[str, float]]) -> None:
         """Shows what other gateways tell. Call it once."""
@@ -162,6 +190,9 @@ class Metrics:
 
     def scraped(self, seconds: float) -> None:
         self._scrape.observe(seconds)
+
+    def endpoints_not_written(self) -> None:
+        self._endpoints_failures.add(())
 
     def scrape_failed(self, reason: str) -> None:
         self._scrape_failures.add((reason,))

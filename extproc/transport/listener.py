@@ -6,9 +6,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from extproc.process.background import Background
 from extproc.process.repeats import Repeats
 from extproc.process.unix_socket import BACKLOG, UNIX, UnixListener
 from extproc.transport.tls import Certificates, Pem, Tls
@@ -29,11 +31,18 @@ class Listener:
         protocol: makes what a connection is handed to.
         room: asked before a connection is taken any notice of. False: it is closed.
         tls: on TCP only; None is plain text.
+        background: starts the taking of connections again where it died.
     """
 
     def __init__(
-        self, address: str, protocol: Callable[[], asyncio.Protocol], room: Callable[[], bool], tls: Tls | None
+        self,
+        address: str,
+        protocol: Callable[[], asyncio.Protocol],
+        room: Callable[[], bool],
+        tls: Tls | None,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         #: Seconds for a TLS handshake.
         self.handshake_timeout = HANDSHAKE_TIMEOUT
         self._address = address
@@ -68,7 +77,10 @@ class Listener:
         else:
             listening = await self._bind()
             address = f"{address.rpartition(':')[0]}:{listening[0].getsockname()[1]}"
-        self._tasks = [asyncio.create_task(self._accept(one)) for one in listening]
+        self._tasks = [
+            self._background.start("accept", partial(self._accept, one), of=str(one.fileno()), needed=True)
+            for one in listening
+        ]
         return address
 
     def close(self) -> None:

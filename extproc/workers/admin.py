@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.admin.pages import Activity, AdminPages
 from extproc.protocol.headers import JSON_TYPE
-from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all
+from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all, sources_of_all
 from extproc.workers.sums import Sums, restarts_page
 
 #: Seconds for a process to answer; one that does not is left out of the page.
@@ -34,6 +34,7 @@ class SharedAdmin(AdminPages):
         runs: what tells this run of each process from its others.
         not_ready: why no process can decide, or "".
         restarts: how often each process was started again.
+        doubts: what is wrong though one can decide, or "".
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class SharedAdmin(AdminPages):
         runs: Callable[[], Mapping[str, str]],
         not_ready: Callable[[], str],
         restarts: Callable[[], Mapping[str, int]],
+        doubts: Callable[[], str] = str,
     ) -> None:
-        super().__init__(host, port, None, not_ready)
+        super().__init__(host, port, None, not_ready, doubts)
         self._sockets = sockets
         self._runs = runs
         self._restarts = restarts
@@ -96,13 +98,20 @@ class SharedAdmin(AdminPages):
         pages = await self._ask_all("/debug/endpoints")
         return rows_of_all([msgspec.json.decode(page)["endpoints"] for page in pages.values()])
 
+    async def sources(self) -> list[dict[str, Any]]:
+        pages = await self._ask_all("/debug/endpoints")
+        return sources_of_all([msgspec.json.decode(page)["discovery"] for page in pages.values()])
+
     async def decisions(self, limit: int) -> list[dict[str, Any]]:
         pages = await self._ask_all(f"/debug/decisions?limit={limit}")
         return decisions_of_all([msgspec.json.decode(page)["decisions"] for page in pages.values()], limit)
 
     async def activity(self, decisions: int) -> Activity:
-        text, pods, newest = await asyncio.gather(self._metrics_text(), self.pods(), self.decisions(MATCHED))
-        return Activity(text_string_to_metric_families(text), pods, matches_of_all(newest), newest[:decisions])
+        text, pods, sources, newest = await asyncio.gather(
+            self._metrics_text(), self.pods(), self.sources(), self.decisions(MATCHED)
+        )
+        families = text_string_to_metric_families(text)
+        return Activity(families, pods, matches_of_all(newest), newest[:decisions], sources)
 
     async def explanation(self, request: web.Request) -> web.Response:
         body = await request.read()

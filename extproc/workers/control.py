@@ -35,6 +35,8 @@ class Status(msgspec.Struct, frozen=True):
 
     #: Why it is not ready; "": it is.
     not_ready: str
+    #: What is wrong where it is ready all the same; "": nothing.
+    doubts: str = ""
 
 
 class Line:
@@ -63,10 +65,10 @@ class Line:
             raise ConnectionResetError("the supervisor is gone")
         return msgspec.json.decode(data, type=Instruction)
 
-    def tell(self, not_ready: str) -> None:
-        """Says how this process is. `not_ready`: why it is not, or ""."""
+    def tell(self, not_ready: str, doubts: str = "") -> None:
+        """Says how this process is. `not_ready`: why it is not, or ""; `doubts`: what is wrong all the same, or ""."""
         if not self._writer.is_closing():
-            self._writer.write(msgspec.json.encode(Status(not_ready)) + b"\n")
+            self._writer.write(msgspec.json.encode(Status(not_ready, doubts)) + b"\n")
 
     async def beat(self) -> None:
         """Gives signs of life for as long as this process' loop turns."""

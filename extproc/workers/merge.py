@@ -24,6 +24,22 @@ def rows_of_all(pages: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, 
     return list(found.values())
 
 
+def sources_of_all(pages: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One row for each source of pods: of the process that reaches it worst."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for page in pages:
+        for row in page:
+            key = row["pool"], row["source"]
+            known = found.get(key)
+            if known is None or _worth(row) < _worth(known):
+                found[key] = dict(row)
+    return list(found.values())
+
+
+def _worth(row: Mapping[str, Any]) -> tuple[bool, float]:
+    return row["up"], -row["seconds_since_contact"]
+
+
 def decisions_of_all(pages: Iterable[Sequence[Mapping[str, Any]]], limit: int) -> list[dict[str, Any]]:
     """The newest `limit` decisions, newest first. Each page has its newest first."""
     newest = merge(*pages, key=lambda row: row["time"], reverse=True)

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 #: Gauges of which the least is taken: one process that is cut off is to be seen.
-_LEAST: Final = frozenset({"infer_gateway_sharing_up"})
+_LEAST: Final = frozenset({"infer_gateway_sharing_up", "infer_gateway_discovery_up"})
 #: Gauges of which each process has its own part.
 _SHARES: Final = frozenset({"infer_gateway_streams"})
 _COUNTED: Final = frozenset({"counter", "histogram", "summary"})

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from extproc import __version__
 from extproc.config import GatewayConfig
 from extproc.config.surfaces import surfaces
 from extproc.errors import GatewayError
+from extproc.process.background import Background
 from extproc.process.build_info import compiled
 from extproc.process.logs import set_up
 from extproc.process.signals import on_termination
@@ -77,7 +79,10 @@ class Supervisor:
         self._config = config
         secret, gateway = secrets.randbits(64), secrets.randbits(64)
         every = places(config.transport)
-        self._processes = [_Process(place, arguments, secret, gateway, self._changed) for place in every]
+        self._background = Background()
+        self._processes = [
+            _Process(place, arguments, secret, gateway, self._changed, background=self._background) for place in every
+        ]
         self._admin = SharedAdmin(
             config.admin.host,
             config.admin.port,
@@ -85,9 +90,11 @@ class Supervisor:
             runs=lambda: {process.place.name: process.run_id for process in self._processes},
             not_ready=self.not_ready,
             restarts=lambda: {process.place.name: process.restarts for process in self._processes},
+            doubts=self._doubts,
         )
         self._told_ready = False
         self._stopping = False
+        self._cannot_start: WorkerError | None = None
 
     def not_ready(self) -> str:
         """Why no process can decide; "" where one can."""
@@ -95,6 +102,17 @@ class Supervisor:
             return "draining"
         reasons = [process.not_ready for process in self._processes]
         return "" if "" in reasons else reasons[0]
+
+    def _doubts(self) -> str:
+        """What is wrong with a process that is ready, or why one is not; "": nothing."""
+        found = {
+            process.place.name: process.not_ready or process.doubts
+            for process in self._processes
+            if process.not_ready or process.doubts
+        }
+        if len(set(found.values())) == 1 and len(found) == len(self._processes):
+            return next(iter(found.values()))
+        return "; ".join([f"process {name}: {reason}" for name, reason in found.items()])
 
     async def run(self) -> None:
         """Until a signal.
@@ -109,19 +127,27 @@ class Supervisor:
         except OSError as error:
             raise WorkerError(f"cannot start: {error}") from error
         self._say_what_is_open(admin)
-        keeping = [asyncio.create_task(process.keep()) for process in self._processes]
+        keeping = [
+            self._background.start("process", partial(self._keep, process), of=process.place.name, once=True)
+            for process in self._processes
+        ]
         ending = asyncio.create_task(stopped.wait())
         await asyncio.wait([ending, *keeping], return_when=asyncio.FIRST_COMPLETED)
         self._stopping = True
         log.info("draining")
         await asyncio.gather(*[process.stop() for process in self._processes])
         ending.cancel()
-        results = await asyncio.gather(*keeping, return_exceptions=True)
+        await asyncio.gather(*keeping, return_exceptions=True)
         await self._admin.stop()
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        if self._cannot_start is not None:
+            raise self._cannot_start
         log.info("stopped")
+
+    async def _keep(self, process: "_Process") -> None:
+        try:
+            await process.keep()
+        except WorkerError as error:
+            self._cannot_start = error
 
     def _say_what_is_open(self, admin: str) -> None:
         extproc = [process.place.address for process in self._processes]
@@ -158,10 +184,13 @@ class _Process:
         gateway: int,
         changed: Callable[[], None],
         pace: Pace = PACE,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         self.place = place
         self._pace = pace
         self.restarts = 0
+        self.doubts = ""
         self.not_ready = NOT_STARTED
         self._command = [sys.executable, "-m", "extproc", "serve", *arguments, "--place", place.name]
         self._secret = secret
@@ -230,10 +259,11 @@ class _Process:
             nonlocal was_ready
             was_ready = was_ready or not status.not_ready
             self.not_ready = status.not_ready
+            self.doubts = status.doubts
             self._changed()
 
         alive = asyncio.Event()
-        watching = asyncio.create_task(self._watch(process, alive))
+        watching = self._background.start("watch", partial(self._watch, process, alive), of=self.place.name, once=True)
         try:
             if self._stopping.is_set():
                 process.send_signal(signal.SIGTERM)
@@ -245,6 +275,10 @@ class _Process:
             return await process.wait(), was_ready
         finally:
             watching.cancel()
+            if process.returncode is None:
+                # A fault of ours: the next one is not to find it there.
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             self.not_ready = NOT_STARTED
             self._changed()
             writer.close()

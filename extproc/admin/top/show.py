@@ -66,7 +66,10 @@ def _head(frame: Frame, admin: str, away: str) -> Text:
     now = frame.now
     ready = sum(1 for pod in frame.pods if pod.row["ready"])
     reason = clean(now["not_ready"], 80)
+    away_sources = [f"{row['source']}: {row['error']}" for row in now.get("discovery", ()) if row["error"]]
     state = (reason, _WARN) if reason else ("ready", _GOOD)
+    if not reason and away_sources:
+        state = (f"ready; {clean('; '.join(away_sources), 120)}", _WARN)
     if away:
         state = (f"{clean(away, 200)}; trying again", _BAD)
     return Text.assemble(

@@ -25,5 +25,9 @@ class Answer(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
+class Nothing(OSError):
+    """The DNS was reached, and says that there is nothing."""
+
+
 #: Raises OSError where there is no answer, ValueError where there can be none.
 Resolve = Callable[[Target], Awaitable[Answer]]

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from extproc.discovery.addresses import IPAddress, join, order
 from extproc.discovery.base import Publish
-from extproc.discovery.dns.answer import Resolve, Target
+from extproc.discovery.contact import Contact, Reason
+from extproc.discovery.dns.answer import Answer, Nothing, Resolve, Target
 from scheduler.types import Pod
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,12 @@ class DnsDiscovery:
         self._timeout = timeout
         self._found: frozenset[tuple[IPAddress, int]] | None = None
         self._published: list[Pod] | None = None
-        self._trouble = ""
+        self._contact = Contact(f"dns {target.host}")
         self.first_sync = asyncio.Event()
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        return (self._contact,)
 
     async def run(self, publish: Publish) -> None:
         while True:
@@ -76,23 +81,30 @@ class DnsDiscovery:
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._resolve(self._target)
+        except TimeoutError as error:
+            self._failed(Reason.TIMEOUT, str(error) or "no answer in time")
+        except Nothing as error:
+            self._failed(Reason.NOT_FOUND, str(error))
         except (OSError, ValueError) as error:
-            # TimeoutError is an OSError, and has no text of its own.
-            self._say(str(error) or "no answer in time")
-            return FIRST_INTERVAL if self._found is None else RETRY_INTERVAL
+            self._failed(Reason.BAD_ANSWER, str(error) or type(error).__name__)
+        else:
+            return self._answered(answer)
+        return FIRST_INTERVAL if self._found is None else RETRY_INTERVAL
+
+    def _answered(self, answer: Answer) -> float:
         self._found = answer.pods
-        self._say(answer.trouble)
+        if answer.trouble:
+            self._contact.alive()
+            self._failed(Reason.INCOMPLETE, answer.trouble)
+        elif self._contact.reached():
+            log.info("%s resolves again", self._target.host)
         wait = max(answer.ttl, MIN_TTL)
         return min(wait, RETRY_INTERVAL) if answer.trouble else wait
 
-    def _say(self, trouble: str) -> None:
-        """Once when it begins, once when it ends, and if it becomes another."""
-        host = self._target.host
-        if trouble and trouble != self._trouble:
-            log.warning("cannot resolve %s: %s; keeping %d addresses", host, trouble, len(self._found or ()))
-        elif self._trouble and not trouble:
-            log.info("%s resolves again", host)
-        self._trouble = trouble
+    def _failed(self, reason: Reason, trouble: str) -> None:
+        if self._contact.failed(reason, trouble):
+            kept = len(self._found or ())
+            log.warning("cannot resolve %s: %s; keeping %d addresses", self._target.host, trouble, kept)
 
     def _publish(self, publish: Publish, found: frozenset[tuple[IPAddress, int]]) -> None:
         pods = [Pod(join(*one)) for one in sorted(found, key=order)]

@@ -18,7 +18,7 @@ from dns.resolver import Answer as Records
 from dns.rrset import RRset
 
 from extproc.discovery.addresses import IPAddress
-from extproc.discovery.dns.answer import Answer, Target
+from extproc.discovery.dns.answer import Answer, Nothing, Target
 from extproc.discovery.dns.hosts import read_hosts
 
 #: Seconds for one question, all servers and tries included: twice what resolv.conf gives a server by default (5 s).
@@ -38,10 +38,6 @@ _Families = tuple[_Addresses, _Addresses]
 
 _FAMILIES = (RdataType.A, RdataType.AAAA)
 _NONE: _Families = (frozenset(), frozenset())
-
-
-class _Nothing(OSError):
-    """The DNS was reached, and says that there is nothing."""
 
 
 class Resolver:
@@ -137,7 +133,7 @@ class _LookUp:
         if isinstance(outcome, Records):
             self._hold(outcome.chaining_result.minimum_ttl)
             return _ips(outcome.rrset)
-        if isinstance(outcome, _Nothing):
+        if isinstance(outcome, Nothing):
             return frozenset()
         self._trouble(host, outcome)
         return before
@@ -214,15 +210,15 @@ class _LookUp:
         given = from_text(host, origin=None)
         failure: OSError | None = None
         for name in _names(given, stub):
-            if failure is not None and not isinstance(failure, _Nothing) and len(name) > len(given) + 1:
+            if failure is not None and not isinstance(failure, Nothing) and len(name) > len(given) + 1:
                 continue
             outcomes = await asyncio.gather(*(_ask(stub, name, one) for one in types))
             if any(isinstance(one, Records) for one in outcomes):
                 return outcomes
             for one in outcomes:
-                if isinstance(one, OSError) and (failure is None or isinstance(failure, _Nothing)):
+                if isinstance(one, OSError) and (failure is None or isinstance(failure, Nothing)):
                     failure = one
-        raise failure or OSError("no such name")
+        raise failure or Nothing("no such name")
 
     def _hold(self, ttl: float) -> None:
         self.ttl = min(self.ttl, ttl)
@@ -257,7 +253,7 @@ async def _ask(stub: Stub, name: Name, rdtype: RdataType) -> Records | OSError:
     try:
         answer = await stub.resolve(name, rdtype, raise_on_no_answer=False, search=False)
     except NXDOMAIN:
-        return _Nothing("no such name")
+        return Nothing("no such name")
     except Timeout:
         # Its own text says how long it took, which differs each time.
         return TimeoutError("no answer in time")
@@ -267,7 +263,7 @@ async def _ask(stub: Stub, name: Name, rdtype: RdataType) -> Records | OSError:
         return OSError(f"no server can say ({', '.join(sorted(reasons))})")
     except DNSException as error:
         return OSError(type(error).__name__)
-    return answer if answer.rrset else _Nothing(f"it has no {'address' if rdtype in _FAMILIES else 'SRV record'}")
+    return answer if answer.rrset else Nothing(f"it has no {'address' if rdtype in _FAMILIES else 'SRV record'}")
 
 
 def _ips(records: Iterable[object] | None) -> _Addresses:

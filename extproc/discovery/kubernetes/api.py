@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +28,15 @@ class Refused(Exception):
     """The API server answered, and not with what was asked for."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status} {message}"[:300])
+        super().__init__(f"{status} {message or _phrase(status)}"[:300].rstrip())
         self.status = status
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 class ApiServer:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from extproc.discovery.base import Publish
+from extproc.discovery.contact import Contact, Reason
 from extproc.discovery.kubernetes.api import ApiServer
 from extproc.discovery.kubernetes.credentials import Credentials
 from extproc.discovery.kubernetes.objects import EndpointSlice, InferencePool, InferencePoolSpec, PodObject
@@ -84,10 +85,27 @@ class KubernetesDiscovery:
         self._sleep = sleep
         self._clock = clock
         self._published: list[Pod] | None = None
-        self._complaint = ""
+        #: Of what says who the pods are; for a pool, that is the pool, and then the pods that it selects.
+        self._contacts = [Contact(f"kubernetes {self._what()}", clock)]
+        if isinstance(wanted, PoolPods):
+            self._contacts.append(Contact(f"kubernetes pods of {self._what()}", clock))
         self.first_sync = asyncio.Event()
 
+    @property
+    def contacts(self) -> Sequence[Contact]:
+        return self._contacts
+
+    def _what(self) -> str:
+        wanted, namespace = self._wanted, self._namespace
+        if isinstance(wanted, ServicePods):
+            return f"EndpointSlices of {namespace}/{wanted.name}"
+        if isinstance(wanted, LabelledPods):
+            return f"pods {label_selector(wanted.labels)} in {namespace}"
+        return f"InferencePool {namespace}/{wanted.name}"
+
     async def run(self, publish: Publish) -> None:
+        # What an earlier run published may have been lost by whoever is told.
+        self._published = None
         async with ApiServer(self._credentials) as api:
             if isinstance(self._wanted, ServicePods):
                 await self._service(self._wanted, api, publish)
@@ -100,16 +118,20 @@ class KubernetesDiscovery:
         def changed() -> None:
             # The controller keeps a slice for a Service without pods, too.
             if not slices.store.objects and not self.first_sync.is_set():
-                self._complain(f"there is no Service {self._namespace}/{wanted.name}, or no EndpointSlice for it")
+                missing = f"there is no Service {self._namespace}/{wanted.name}, or no EndpointSlice for it"
+                slices.objection = Reason.NOT_FOUND, missing
                 return
-            self._set(pods_of_slices(slices.store.objects, wanted.port, self._complain), publish)
+            lacking: list[str] = []
+            pods = pods_of_slices(slices.store.objects, wanted.port, lacking.append)
+            slices.objection = (Reason.BAD_ANSWER, min(lacking)) if lacking else None
+            self._set(pods, publish)
 
         resource = Resource(
-            name=f"EndpointSlices of {self._namespace}/{wanted.name}",
+            name=self._what(),
             path=self._path("/apis/discovery.k8s.io/v1", "endpointslices"),
             parameters={"labelSelector": f"{SERVICE_NAME_LABEL}={wanted.name}"},
         )
-        slices = self._reflector(api, resource, EndpointSlice, changed)
+        slices = self._reflector(api, resource, EndpointSlice, changed, self._contacts[0])
         await slices.run()
 
     async def _labelled(
@@ -124,17 +146,17 @@ class KubernetesDiscovery:
             path=self._path("/api/v1", "pods"),
             parameters={"labelSelector": selector},
         )
-        pods = self._reflector(api, resource, PodObject, changed)
+        pods = self._reflector(api, resource, PodObject, changed, self._contacts[-1])
         await pods.run()
 
     async def _pool(self, wanted: PoolPods, api: ApiServer, publish: Publish) -> None:
         changed = asyncio.Event()
         resource = Resource(
-            name=f"InferencePool {self._namespace}/{wanted.name}",
+            name=self._what(),
             path=self._path("/apis/inference.networking.k8s.io/v1", "inferencepools"),
             parameters={"fieldSelector": f"metadata.name={wanted.name}"},
         )
-        pools = self._reflector(api, resource, InferencePool, changed.set)
+        pools = self._reflector(api, resource, InferencePool, changed.set, self._contacts[0])
         followed: InferencePoolSpec | None = None
         following: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
@@ -143,16 +165,15 @@ class KubernetesDiscovery:
                 await changed.wait()
                 changed.clear()
                 spec = next((pool.spec for pool in pools.store.objects), None)
-                if spec == followed:
-                    if spec is None:
-                        self._complain(f"there is no {resource.name}")
-                    continue
+                objection = (Reason.NOT_FOUND, f"there is no {resource.name}") if spec is None else None
                 if spec is not None:
                     try:
                         label_selector(spec.selector.match_labels)
                     except ValueError as error:
-                        self._complain(f"selector of {resource.name}: {error}")
-                        continue
+                        objection = Reason.BAD_ANSWER, f"selector of {resource.name}: {error}"
+                pools.objection = objection
+                if spec == followed or (spec is not None and objection is not None):
+                    continue
                 if following is not None:
                     following.cancel()
                     await asyncio.wait([following])
@@ -170,17 +191,14 @@ class KubernetesDiscovery:
         return f"{api}/namespaces/{quote(self._namespace, safe='')}/{resource}"
 
     def _reflector(
-        self, api: ApiServer, resource: Resource, kind: type[T], changed: Callable[[], None]
+        self, api: ApiServer, resource: Resource, kind: type[T], changed: Callable[[], None], contact: Contact
     ) -> Reflector[T]:
-        return Reflector(api, resource, kind, changed, rng=self._rng, sleep=self._sleep, clock=self._clock)
+        return Reflector(
+            api, resource, kind, changed, rng=self._rng, contact=contact, sleep=self._sleep, clock=self._clock
+        )
 
     def _set(self, pods: list[Pod], publish: Publish) -> None:
         if pods != self._published:
             self._published = pods
             publish(pods)
         self.first_sync.set()
-
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
-            log.warning("kubernetes: %s", text)

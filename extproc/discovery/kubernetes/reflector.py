@@ -10,8 +10,10 @@ from typing import Generic
 import aiohttp
 import msgspec
 
+from extproc.discovery.contact import Contact, Reason
 from extproc.discovery.kubernetes.api import ApiServer, Refused, read_body
 from extproc.discovery.kubernetes.credentials import CredentialsError
+from extproc.discovery.kubernetes.failures import reason_and_words
 from extproc.discovery.kubernetes.store import BadAnswer, Lines, ObjectKey, Store, T, read_page
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class Reflector(Generic[T]):
         kind: the type of its objects.
         changed: is called after the first list, and whenever objects may have changed.
         rng: spreads watches and tries.
+        contact: told of answers and failures.
         sleep: waits between tries.
         clock: monotonic seconds.
     """
@@ -67,6 +70,7 @@ class Reflector(Generic[T]):
         changed: Callable[[], None],
         *,
         rng: random.Random,
+        contact: Contact | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         watch_silence: float = WATCH_SILENCE,
@@ -90,8 +94,8 @@ class Reflector(Generic[T]):
         self._failures = self._barren = 0
         #: Whether the API server could not be reached, or was busy, since a watch was last accepted.
         self._away = False
-        #: The failure that the log has told of.
-        self._told = ""
+        self._contact = contact or Contact(resource.name, clock)
+        self._objection: tuple[Reason, str] | None = None
         self._complaint = ""
         #: When the watch that runs, or ended last, was accepted; None before that.
         self._opened: float | None = None
@@ -105,21 +109,21 @@ class Reflector(Generic[T]):
                 await self._watch()
             except BadAnswer as error:
                 self._relist = True
-                self._failed(str(error))
+                self._failed(error)
             except Refused as error:
                 self._barren += 1
                 busy = error.status == 429 or error.status >= 500
                 self._relist = self._relist or not busy
                 self._away = self._away or busy
-                self._failed(str(error))
+                self._failed(error)
             except (aiohttp.ClientError, OSError, CredentialsError) as error:
                 self._away = True
-                self._failed(_said(error))
+                self._failed(error)
             else:
                 if self._lived():
                     self._failures = 0
                     continue
-                self._failed("the watch ended at once")
+                self._failed(BadAnswer("the watch ended at once"))
             await self._sleep(backoff(self._failures, self._rng))
 
     async def _list(self) -> None:
@@ -165,11 +169,33 @@ class Reflector(Generic[T]):
             for line in lines:
                 changed |= self.store.apply(line)
                 self._failures = self._barren = 0
+            if lines:
+                self._contact.alive()
         except BadAnswer:
             if changed:
                 self._changed()
             raise
         return changed
+
+    @property
+    def objection(self) -> tuple[Reason, str] | None:
+        """Why what was answered names no pods, or not all: for whoever is told of changes to say, each time."""
+        return self._objection
+
+    @objection.setter
+    def objection(self, objection: tuple[Reason, str] | None) -> None:
+        self._objection = objection
+        self._reached()
+
+    def _reached(self) -> bool:
+        """The API server has answered. True: the log has told that it did not."""
+        if self._objection is None:
+            return self._contact.reached()
+        self._contact.alive()
+        reason, text = self._objection
+        if self._contact.failed(reason, text):
+            log.warning("kubernetes: %s", text)
+        return False
 
     def _answered(self) -> None:
         self._opened = self._clock()
@@ -178,18 +204,19 @@ class Reflector(Generic[T]):
             # It may have forgotten our version meanwhile: that is no reason to wait as long as before.
             self._away = False
             self._failures = 0
-        if self._told:
-            self._told = ""
+        if self._reached():
             log.info("kubernetes: watching %s again", self._resource.name)
 
     def _lived(self) -> bool:
         return self._opened is not None and self._clock() - self._opened >= SHORT_WATCH
 
-    def _failed(self, text: str) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures = 1 if self._lived() else self._failures + 1
+        reason, text = reason_and_words(error)
         # One cut is the usual end of a long connection. Before the first list, somebody waits.
-        if (self._failures > 1 or not self.store.version) and text != self._told:
-            self._told = text
+        if self._failures == 1 and self.store.version:
+            self._contact.missed(reason)
+        elif self._contact.failed(reason, text):
             kept = len(self.store.objects)
             log.warning("kubernetes: cannot watch %s: %s; keeping %d known", self._resource.name, text, kept)
 
@@ -197,14 +224,6 @@ class Reflector(Generic[T]):
         if text != self._complaint:
             self._complaint = text
             log.warning("kubernetes: %s: %s", self._resource.name, text)
-
-
-def _said(error: Exception) -> str:
-    """What an error says, without what differs each time (the address of an object, in aiohttp's own text)."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
-        return f"cannot connect to {error.host}:{error.port}: {reason}"
-    return str(error) or type(error).__name__
 
 
 def backoff(failures: int, rng: random.Random) -> float:

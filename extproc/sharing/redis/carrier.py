@@ -15,6 +15,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from extproc.config.sections.sharing import RedisConfig
+from extproc.process.background import Background
 from extproc.sharing.group import BEAT, DEAF_AFTER, Group
 from extproc.sharing.journal import Journal
 from extproc.sharing.message import FORMAT, decode
@@ -130,10 +131,13 @@ class Carrier:
             self._ready = waited > PATIENCE or away or (self._read_up and self.up and self._group.exact)
         return "" if self._ready else "what other gateways know is not known here yet"
 
-    async def start(self) -> None:
+    async def start(self, background: Background | None = None) -> None:
+        """Connects, and begins to tell and to hear. `background` starts again what died."""
+        background = background or Background()
         self._started = self._sent_at = time.monotonic()
         self._due.set()
-        self._tasks = [asyncio.create_task(one()) for one in (self._write, self._read, self._watch)]
+        loops = {"write": self._write, "read": self._read, "watch": self._watch}
+        self._tasks = [background.start("sharing", run, of=name) for name, run in loops.items()]
 
     async def stop(self) -> None:
         """Takes leave, so that nobody has to wait for this process' silence."""

@@ -6,12 +6,14 @@ A connection's end is how the others learn of a process' end. Nobody waits for a
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from extproc.process.background import Background
 from extproc.process.unix_socket import UnixListener
 from extproc.sharing.topic import Incoming, NotUnderstood, Topic
 from scheduler.pool.shared import Event
@@ -99,12 +101,13 @@ class Peers:
 
         return tell
 
-    async def start(self) -> None:
-        """Listens, and begins to look for the others.
+    async def start(self, background: Background | None = None) -> None:
+        """Listens, and begins to look for the others. `background` starts that again where it died.
 
         Raises:
             OSError: the socket cannot be bound.
         """
+        background = background or Background()
         loop = asyncio.get_running_loop()
         self._patient_until = loop.time() + CATCH_UP_PATIENCE
         listener = self._listener = UnixListener(Path(self._path))
@@ -112,7 +115,7 @@ class Peers:
             lambda: _Incoming(self.replicas, self._incoming, self._hear), sock=listener.socket
         )
         self._tasks = [
-            asyncio.create_task(self._keep(channel, name, self._others[name]))
+            background.start("peers", partial(self._keep, channel, name, self._others[name]), of=name)
             for channel in self._channels
             for name in channel.names
         ]

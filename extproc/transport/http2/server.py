@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
+from extproc.process.background import Background
 from extproc.process.repeats import Repeats
 from extproc.process.unix_socket import UNIX
 from extproc.protocol.events import LogEntry
@@ -58,6 +59,7 @@ class Http2Server:
         max_streams: most streams on one connection.
         max_connections: most connections at a time.
         tls: on TCP only; None is plain text.
+        background: starts what dies again.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Http2Server:
         max_streams: int,
         tls: Tls | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        background: Background | None = None,
     ) -> None:
+        self._background = background or Background()
         self.open_exchange = open_exchange
         self._max_connections = max_connections
         self.metrics = metrics
@@ -87,7 +91,7 @@ class Http2Server:
         self.holdings = Holdings(self.max_message)
         #: Whether a peer may vanish without a word.
         self.remote = not address.startswith(UNIX)
-        self._listener = Listener(address, partial(_Connection, self), self._room, tls)
+        self._listener = Listener(address, partial(_Connection, self), self._room, tls, self._background)
         self._looking: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         #: No new streams are taken; and then: nor are those kept open that never end by themselves.
@@ -103,7 +107,7 @@ class Http2Server:
             OSError: the address cannot be bound, or a certificate not be used.
         """
         address = await self._listener.start()
-        self._looking = asyncio.create_task(self._look_after())
+        self._looking = self._background.start("look after connections", self._look_after)
         return address
 
     async def set_ready(self, ready: bool) -> None:

@@ -46,7 +46,9 @@ async def get(admin: Admin, path: str) -> tuple[int, str]:
 async def test_pages(admin: Admin) -> None:
     assert await get(admin, "/healthz") == (200, "ok\n")
     assert "infer_gateway_streams 0.0" in (await get(admin, "/metrics"))[1]
-    assert await get(admin, "/debug/endpoints") == (200, '{"endpoints":[{"address":"10.0.0.1:80","in_flight":1}]}')
+    assert await get(admin, "/debug/endpoints") == (
+        200, '{"endpoints":[{"address":"10.0.0.1:80","in_flight":1}],"discovery":[]}'
+    )  # fmt: skip
     assert await get(admin, "/debug/decisions") == (200, '{"decisions":[]}')
     assert await get(admin, "/debug/decisions?limit=3") == (200, '{"decisions":[]}')
     assert (await get(admin, "/debug/decisions?limit=-1"))[0] == 400

@@ -10,7 +10,7 @@ async def test_an_idle_gateway_has_everything_at_zero() -> None:
     found = await Busy(pods=0).summary()
     assert set(found) == {
         "version", "uptime", "not_ready", "streams", "pods", "requests", "models", "refusals", "tokens", "counts",
-        "means", "decisions",
+        "means", "decisions", "discovery",
     }  # fmt: skip
     assert [found[key] for key in ("pods", "requests", "refusals", "decisions")] == [[], [], [], []]
     assert set(found["counts"].values()) == {0}

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -66,7 +67,7 @@ class FakeClock:
 
 @asynccontextmanager
 async def source_at(
-    uri: str, clock: FakeClock, *, ca_file: str | None = None, max_stale: float = DAY, **more: float
+    uri: str, clock: FakeClock, *, ca_file: str | None = None, max_stale: float = DAY, **more: Any
 ) -> AsyncIterator[JwksSource]:
     issuer = Issuer(ISSUER, AUDIENCES, uri, ca_file)
     source = JwksSource(issuer, max_stale=max_stale, clock=clock, nap=clock.nap, **more)

@@ -13,6 +13,8 @@ A, B, C = (Pod(f"10.0.0.{number}:80") for number in (1, 2, 3))
 class Source:
     """Publishes what the test wants, when it wants."""
 
+    contacts = ()
+
     def __init__(self) -> None:
         self.first_sync = asyncio.Event()
         self.started = asyncio.Event()

@@ -11,9 +11,11 @@ import pytest
 from support.eventually import PATIENCE, eventually
 
 from extproc.config import EndpointsConfig
+from extproc.discovery.contact import Contact, Reason
 from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.fleet.feeds import Feed, Feeds
 from extproc.fleet.sources import DiscoveryError
+from extproc.process.background import Background
 from extproc.routing.pool import Pool
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
@@ -30,11 +32,18 @@ class Source:
 
     def __init__(self) -> None:
         self.first_sync = asyncio.Event()
+        self.contacts = [Contact("fake")]
+        self.runs = 0
         self.publish: Callable[[Sequence[Pod]], None] = lambda _pods: None
 
     async def run(self, publish: Callable[[Sequence[Pod]], None]) -> None:
         self.publish = publish
-        await asyncio.Event().wait()
+        self.runs += 1
+        self._end = asyncio.get_running_loop().create_future()
+        await self._end
+
+    def dies(self, error: Exception) -> None:
+        self._end.set_exception(error)
 
     def says(self, *pods: Pod) -> None:
         self.publish(pods)
@@ -50,6 +59,8 @@ class Counts:
     def scraped(self, seconds: float) -> None: ...
 
     def scrape_failed(self, reason: str) -> None: ...
+
+    def endpoints_not_written(self) -> None: ...
 
     def pod_left(self, address: str) -> None:
         self.left.append(address)
@@ -207,6 +218,30 @@ async def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptu
         await settled()
         assert "endpoints file not written" in caplog.text
         assert len(world.pools["a"].store.snapshot(0.0).pods) == 1
+
+
+async def test_a_source_that_dies_is_run_again_and_told_of(tmp_path: Path) -> None:
+    """An unforeseen exception of a source's task, as it comes: nobody awaits it."""
+    background = Background()
+    async with feeding(tmp_path, "a", background=background) as world:
+        source = world.sources["a"]
+        source.says(ONE)
+        await eventually(lambda: list(world.endpoints()) == [ONE.address])
+        source.dies(ZeroDivisionError("injected"))
+        await eventually(lambda: source.runs == 2)
+        assert dict(background.deaths())["discovery"] == 1
+        # And its changes are heard of again.
+        source.says(TWO)
+        await eventually(lambda: list(world.endpoints()) == [TWO.address])
+
+
+async def test_why_a_source_has_no_answer_is_why_the_start_is_not_ready(tmp_path: Path) -> None:
+    async with feeding(tmp_path, "a") as world:
+        (contact,) = world.sources["a"].contacts
+        contact.failed(Reason.FORBIDDEN, "403 pods is forbidden")
+        assert world.feeds.not_ready() == "endpoints are not known yet; fake: 403 pods is forbidden"
+        (row,) = world.feeds.contacts()
+        assert (row["pool"], row["source"], row["up"], row["failures"]) == ("a", "fake", False, {"forbidden": 1})
 
 
 def test_mistakes_are_told_by_the_pools_name() -> None:

@@ -129,7 +129,7 @@ async def test_one_that_answers_explains(both: Both) -> None:
         await server.stop()
     assert await both.ask("POST", "/debug/explain") == (503, "text/plain; charset=utf-8", "no process answers\n")
     # And what each knows is not there.
-    assert await both.get("/debug/endpoints") == (200, "application/json", '{"endpoints":[]}')
+    assert await both.get("/debug/endpoints") == (200, "application/json", '{"endpoints":[],"discovery":[]}')
 
 
 async def test_an_address_in_use_is_an_os_error(both: Both, tmp_path: Path) -> None:
