@@ -100,13 +100,14 @@ def serve(
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Print the effective configuration, or every mistake in it."""
-    from extproc.config import ConfigError, dump, load
+    from extproc.config import ConfigError, dump, load, rule
 
     try:
         loaded = load(config, os.environ)
     except ConfigError as error:
         fail(str(error), 2)
     print(f"# {loaded.source}")
+    print(f"# rule: {rule(loaded.config)}")
     for warning in loaded.warnings:
         print(f"# warning: {warning}")
     print(dump(loaded.config), end="")

@@ -36,3 +36,8 @@ class SchedulerConfig:
     filters_disabled: tuple[str, ...] = ()
     scores_enabled: tuple[ScorerRef, ...] | None = None
     scores_disabled: tuple[str, ...] = ()
+
+
+#: The rule where nothing is configured: by what a request costs everybody, with no filter, so that nothing is refused
+#: which an engine would serve.
+LEAST_COST = SchedulerConfig(filters_enabled=(), scores_enabled=(ScorerRef("least-cost"),))

@@ -5,7 +5,7 @@ from extproc.config.model import GatewayConfig
 from extproc.config.sections.authentication import AuthConfig
 from extproc.config.sections.endpoints import EndpointsConfig
 from extproc.config.sections.transport import TransportConfig
-from extproc.config.show import dump, json_schema
+from extproc.config.show import dump, json_schema, rule
 from extproc.errors import ConfigError
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "rule",
 ]

@@ -35,8 +35,20 @@ there, all is as by default, with a warning.
 _PLUGINS = """\
 ## Plugins
 
-Named in `scheduler.plugins`, with arguments in `scheduler.pluginConfig`. On by default: the filters {filters}; the
-scorers {scorers}. Your own: [plugins.md](plugins.md)."""
+Named in `scheduler.plugins`, with arguments in `scheduler.pluginConfig`. Without a `scheduler` section, or with one
+that has no key, the rule is {rule} alone, without a filter. Where it has any key, what is left out is: the filters
+{filters}; the scorers {scorers}, each with weight 1. `infer-gateway check` prints which rule is in force. Your own:
+[plugins.md](plugins.md).
+
+When to use which:
+
+| you want | write |
+|---|---|
+| the shortest time to first token, conversations on their pod, no hot spots | nothing: `least-cost` |
+| the documented weights, or to compare with them | the `scheduler` section of the page |
+| a session on one pod, whatever that costs | `session-affinity` |
+| the least cost, with a preference of your own | `least-cost` (50 of its 100 points are `halfScoreSeconds`) and yours |
+| what another gateway does | `queue`, `kv-cache` and `prefix-cache` with its weights |"""
 
 _KINDS = (("keep", "filter"), ("score", "scorer"))
 
@@ -209,16 +221,19 @@ def _escaped(text: str) -> str:
 
 def _plugins() -> str:
     from scheduler.builder import DEFAULT_FILTERS, DEFAULT_SCORERS
+    from scheduler.config import LEAST_COST
     from scheduler.registry import ALIASES, IN_TREE
 
     others = {name: [other for other, of in ALIASES.items() if of == name] for name in ALIASES.values()}
-    on = {*DEFAULT_FILTERS, *(one.name for one in DEFAULT_SCORERS)}
     scorers = [one.name for one in DEFAULT_SCORERS]
-    parts = [_PLUGINS.format(filters=_names(DEFAULT_FILTERS), scorers=_names(scorers))]
+    on = dict.fromkeys([*DEFAULT_FILTERS, *scorers], ", on where `scheduler` has a key and does not say otherwise")
+    rule = [one.name for one in LEAST_COST.scores_enabled or ()]
+    on |= dict.fromkeys(rule, ", on where there is no `scheduler` section")
+    parts = [_PLUGINS.format(rule=_names(rule), filters=_names(DEFAULT_FILTERS), scorers=_names(scorers))]
     for plugin in IN_TREE:
         kinds = " and ".join(kind for method, kind in _KINDS if hasattr(plugin, method))
         also = f", also called {_names(others[plugin.name])}" if plugin.name in others else ""
-        parts.append(f"### {plugin.name}\n\nA {kinds}{also}{', on by default' if plugin.name in on else ''}.")
+        parts.append(f"### {plugin.name}\n\nA {kinds}{also}{on.get(plugin.name, '')}.")
         needs = getattr(plugin, "needs", ())
         parts.append(inspect.cleandoc(str(plugin.__doc__)))
         if needs:

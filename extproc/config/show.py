@@ -38,6 +38,17 @@ def _derived(endpoints: EndpointsConfig) -> dict[str, Any]:
     return {key: data[key] for key in ("staleAfter", "scrape")}
 
 
+def rule(config: GatewayConfig) -> str:
+    """In words, how a pod is picked."""
+    plugins = _scheduler(config)["plugins"]
+    scorers = " + ".join([f"{one['weight']} × {one['name']}" for one in plugins["Score"]["enabled"]]) or "chance"
+    filters = ", ".join(plugins["Filter"]["enabled"]) or "none"
+    why = (
+        "as written, and the page's defaults" if config.scheduler.model_fields_set else "there is no scheduler section"
+    )
+    return f"{scorers}; filters: {filters} ({why})"
+
+
 def json_schema() -> dict[str, Any]:
     """The schema of a whole configuration, for editors and for the reference."""
     return {"$schema": _SCHEMA, **GatewayConfig.model_json_schema(by_alias=True)}

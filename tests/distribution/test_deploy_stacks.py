@@ -13,6 +13,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -361,9 +362,23 @@ def test_the_charts_configmap_is_the_documented_one() -> None:
     head, _, body = page.partition("\ndata:\n")
     assert all(line in template.splitlines() for line in head.splitlines())
     assert body.splitlines()[0] in template.splitlines()
-    documented = yaml.safe_load(body)["gatewayConfiguration"]
+    documented = yaml.safe_load(yaml.safe_load(body)["gatewayConfiguration"])["scheduler"]
     (values,) = documents(CHART / "values.yaml")
-    assert values["gateway"]["scheduler"] == yaml.safe_load(documented)["scheduler"]
+    assert "scheduler" not in values["gateway"]
+    # Beside what is shipped, to take its place.
+    for path in (
+        CHART / "values.yaml",
+        ROOT / "deploy/kubernetes/configmap.yaml",
+        ROOT / "deploy/compose/config/gatewayConfiguration",
+    ):
+        assert commented_out(path, "scheduler:") == {"scheduler": documented}, path
+
+
+def commented_out(path: Path, first: str) -> Any:
+    """The YAML in comments from the line `# {first}` on."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = lines[lines.index(f"# {first}") :]
+    return yaml.safe_load("\n".join([line[2:] for line in takewhile(lambda line: line.startswith("# "), lines)]))
 
 
 # Compose

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from extproc.config import fields
 from extproc.config.fields import AsTuple, Section, Text, Texts
-from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
+from scheduler.config import LEAST_COST, PluginConfig, SchedulerConfig, ScorerRef
 
 
 class PluginEntry(Section):
@@ -36,7 +36,7 @@ class FilterPlugins(Section):
 
     enabled: Annotated[Texts | None, _OrDefaults] = Field(
         default=None,
-        description="Exactly these filters, in this order. [] means none; left out, the defaults are used.",
+        description="Exactly these filters, in this order. [] means none; left out, `least-request`.",
     )
     disabled: Texts = Field(default=(), description="Filters that are removed, from the defaults too.")
 
@@ -46,7 +46,8 @@ class ScorePlugins(Section):
 
     enabled: Annotated[Annotated[tuple[ScorerEntry, ...], AsTuple] | None, _OrDefaults] = Field(
         default=None,
-        description="Exactly these scorers. [] means none; left out, the defaults are used, each with weight 1.",
+        description="Exactly these scorers. [] means none; left out, `least-request`, `kv-cache`, `least-latency` and "
+        "`prefix-cache`, each with weight 1.",
     )
     disabled: Texts = Field(default=(), description="Scorers that are removed, from the defaults too.")
 
@@ -63,13 +64,19 @@ class PluginLists(Section):
 
 
 class SchedulingConfig(Section):
-    """How a pod is picked."""
+    """How a pod is picked. Without a key in it: by `least-cost` alone, which needs no weights."""
 
     plugin_config: Annotated[tuple[PluginEntry, ...], AsTuple] = Field(default=(), description="Arguments of plugins.")
     plugins: PluginLists = Field(default=PluginLists(), description="Which plugins are enabled and disabled.")
 
     def config(self) -> SchedulerConfig:
-        """What the scheduler's builder takes."""
+        """What the scheduler's builder takes.
+
+        Where nothing at all is written, that is the rule of least cost; as soon as anything is, what is left out has
+        the defaults of the documented page.
+        """
+        if not self.model_fields_set:
+            return LEAST_COST
         scorers = self.plugins.score.enabled
         return SchedulerConfig(
             plugin_config=tuple(PluginConfig(entry.name, entry.args) for entry in self.plugin_config),

@@ -7,8 +7,12 @@ from pydantic import BaseModel, ValidationError
 from extproc.auth.base import AuthPolicy, Issuer
 from extproc.config import AuthConfig, EndpointsConfig, GatewayConfig
 from extproc.config.decode import _model
+<<<<<<< HEAD
 from extproc.protocol.events import BodyMode, ProtocolConfig
 from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
+=======
+from scheduler.config import LEAST_COST, PluginConfig, SchedulerConfig, ScorerRef
+>>>>>>> 183bbf9 (The rule of least cost is the default where nothing is configured)
 
 KEYS = "https://idp.example.com/jwks"
 
@@ -86,7 +90,8 @@ def test_an_empty_section_is_an_absent_one(key: str) -> None:
 
 
 def test_the_scheduler_section() -> None:
-    assert config().scheduler.config() == SchedulerConfig()
+    assert config().scheduler.config() == config(scheduler={}).scheduler.config() == LEAST_COST
+    assert config(scheduler={"plugins": {}}).scheduler.config() == SchedulerConfig()
     scheduler = {
         "pluginConfig": [{"name": "a", "args": {"x": [1, {"y": None}]}}, {"name": "b"}, {"name": "c", "args": None}],
         "plugins": {

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.config import GatewayConfig, dump, json_schema, loads
+from extproc.config import GatewayConfig, dump, json_schema, loads, rule
 from scheduler.builder import DEFAULT_FILTERS, DEFAULT_SCORERS
 
 DATA = Path(__file__).parents[3] / "data" / "config"
@@ -34,15 +34,53 @@ def test_defaults_are_filled_in() -> None:
         "debug",
     ]
     plugins = shown["scheduler"]["plugins"]
+    assert plugins["Filter"] == {"enabled": [], "disabled": []}
+    assert plugins["Score"]["enabled"] == [{"name": "least-cost", "weight": 1}]
+    assert shown["endpoints"]["staleAfter"] == "2s"
+    assert shown["endpoints"]["scrape"]["interval"] == "200ms"
+    assert shown["listener"]["maxBodyBytes"] == "16Mi"
+
+
+@pytest.mark.parametrize("text", ["scheduler: {plugins: {}}", "scheduler: {pluginConfig: []}", "plugins: {}"])
+def test_as_soon_as_anything_is_written_the_rest_is_the_pages(text: str) -> None:
+    shown = effective(text)
+    plugins = shown["scheduler"]["plugins"]
     assert plugins["Filter"] == {"enabled": list(DEFAULT_FILTERS), "disabled": []}
     assert plugins["Score"]["enabled"] == [{"name": one.name, "weight": 1} for one in DEFAULT_SCORERS]
     assert {"name": "least-request", "args": {"maxWaitingRequests": 10}} in shown["scheduler"]["pluginConfig"]
     prefix = next(entry for entry in shown["scheduler"]["pluginConfig"] if entry["name"] == "prefix-cache")
-    documented = {"blockSizeToHash": 64, "maxBlocksToMatch": 128, "maxHashCacheSize": 50000}
-    assert documented.items() <= prefix["args"].items()
-    assert shown["endpoints"]["staleAfter"] == "2s"
-    assert shown["endpoints"]["scrape"]["interval"] == "200ms"
-    assert shown["listener"]["maxBodyBytes"] == "16Mi"
+    assert prefix["args"] == {"blockSizeToHash": 64, "maxBlocksToMatch": 128}
+
+
+def test_the_pages_example_does_what_the_page_says() -> None:
+    shown = effective((DATA / "page-scheduler.yaml").read_text(encoding="utf-8"))["scheduler"]
+    assert shown["plugins"]["Filter"] == {"enabled": ["least-request"], "disabled": ["lora-affinity"]}
+    names = ["least-request", "kv-cache", "least-latency", "prefix-cache"]
+    assert shown["plugins"]["Score"]["enabled"] == [{"name": name, "weight": 1} for name in names]
+    assert {entry["name"]: entry["args"] for entry in shown["pluginConfig"]} == {
+        "least-request": {"maxWaitingRequests": 10},
+        "least-latency": {"TTFTTPOTWeightFactor": 0.5},
+        "prefix-cache": {"blockSizeToHash": 64, "maxBlocksToMatch": 128, "maxHashCacheSize": 50000},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "1 × least-cost; filters: none (there is no scheduler section)"),
+        ("scheduler: {}", "1 × least-cost; filters: none (there is no scheduler section)"),
+        (
+            "plugins: {Score: {enabled: [{name: queue, weight: 2}, {name: kv-cache}]}}",
+            "2 × queue + 1 × kv-cache; filters: least-request (as written, and the page's defaults)",
+        ),
+        (
+            "plugins: {Filter: {enabled: []}, Score: {enabled: []}}",
+            "chance; filters: none (as written, and the page's defaults)",
+        ),
+    ],
+)
+def test_the_rule_in_words(text: str, words: str) -> None:
+    assert rule(loads(text, "f").config) == words
 
 
 def test_what_is_written_wins_over_defaults() -> None:
