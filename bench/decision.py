@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from random import Random
 from statistics import median
-from struct import pack
 from time import process_time_ns
 
 import numpy as np
@@ -112,8 +111,7 @@ def fill(profile: Profile, snapshot: Snapshot, blocks: int, rng: Random) -> None
     for pod in snapshot.pods:
         for _ in range(blocks // 128 + 1):
             for _ in range(8):
-                numbers = [64, *(rng.getrandbits(64) for _ in range(16))]
-                index.record([Unit(64, pack(f"<{len(numbers)}Q", *numbers))], pod.address)
+                index.record([Unit(64, [rng.getrandbits(64) for _ in range(16)])], pod.address)
 
 
 def main() -> None:

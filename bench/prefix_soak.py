@@ -11,7 +11,6 @@ import sys
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
-from struct import pack
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -37,11 +36,10 @@ def empty(per_pod: int) -> PrefixIndex:
 
 def chain(rng: Random, unit: int) -> list[Unit]:
     """The hashes of a prompt that nobody has seen."""
-    units = []
-    for start in range(0, CHAIN, unit):
-        numbers = [64, *(rng.getrandbits(64) for _ in range(start, min(start + unit, CHAIN)))]
-        units.append(Unit(64, pack(f"<{len(numbers)}Q", *numbers)))
-    return units
+    return [
+        Unit(64, [rng.getrandbits(64) for _ in range(start, min(start + unit, CHAIN))])
+        for start in range(0, CHAIN, unit)
+    ]
 
 
 def note(units: list[Unit]) -> bytes:

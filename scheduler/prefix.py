@@ -64,27 +64,25 @@ _SHARD = SHARDS - 1
 _HASH = 8
 #: Blocks of the least unit that is worth folding: one that has others than its first and its last.
 _FOLDED = 3
+#: Of `Unit.data`, by the number of blocks.
+_FORMATS = tuple([f"<{count + 1}Q" for count in range(UNIT + 1)])
 
 
 class Unit:
     """Blocks of a prompt that follow each other, at least one."""
 
-    __slots__ = ("count", "data", "first", "name", "size")
+    __slots__ = ("blocks", "count", "data", "first", "name", "size")
 
-    def __init__(self, size: int, data: bytes) -> None:
+    def __init__(self, size: int, blocks: list[int]) -> None:
         #: Bytes of text in each block.
         self.size = size
-        #: `size`, then the hash of each block, as 64-bit numbers, the low byte first.
-        self.data = data
-        self.count = len(data) // _HASH - 1
-        #: Hashes of the first block and of the last, which names the unit.
-        self.first = int.from_bytes(data[_HASH : 2 * _HASH], "little")
-        self.name = int.from_bytes(data[-_HASH:], "little")
-
-    @property
-    def blocks(self) -> list[int]:
-        """The hash of each block."""
-        return _blocks(self.data)
+        #: The hash of each block. The last one names the unit.
+        self.blocks = blocks
+        self.count = len(blocks)
+        self.first = blocks[0]
+        self.name = blocks[-1]
+        #: `size`, then the hashes, as 64-bit numbers, the low byte first.
+        self.data: bytes = pack(_FORMATS[len(blocks)], size, *blocks)
 
 
 class _Shelf:
@@ -337,32 +335,37 @@ class PrefixIndex:
         pick relies on, earlier or later, is not lost. Where touches were forgotten in the meantime, a unit may go
         early: the index then claims too little, never too much.
         """
-        return self.record_news(units, address)[0]
-
-    def record_news(self, units: Sequence[Unit], address: str) -> tuple[Callable[[], None], bytes]:
-        """`record`, and the note by which another process does the same with `record_note`.
-
-        A note is one unit after the other, the prompt's last one first. A unit that the pod did not hold is the number
-        of its blocks and its `data`; one that it held is a 0 and its name. Numbers are of 64 bits, the low byte first.
-        """
         shelf = self._shelves.get(address) or self._shelf(address)
         picks = shelf.picks
         names: list[int] = []
-        news: list[bytes] = []
         # Last to first, so that a prefix's first blocks are the last to go.
         for unit in reversed(units):
             name = unit.name
             names.append(name)
             count = picks.get(name)
             if count is None:
-                self._add(shelf, name, unit.first, unit.data)
-                news.append(unit.count.to_bytes(_HASH, "little"))
-                news.append(unit.data)
+                self._add(shelf, unit)
             else:
                 picks[name] = count + 1
-                news.append(_KNOWN)
-                news.append(unit.data[-_HASH:])
-        return self._touched(shelf, names), b"".join(news)
+        return self._touched(shelf, names)
+
+    def news(self, units: Sequence[Unit], address: str) -> bytes:
+        """The note by which another process does what `record` is about to do here: see `record_note`.
+
+        A note is one unit after the other, the prompt's last one first. A unit that the pod does not hold yet is the
+        number of its blocks and its `data`; one that it holds is a 0 and its name. Numbers are of 64 bits, the low byte
+        first.
+        """
+        shelf = self._shelves.get(address)
+        parts: list[bytes] = []
+        for unit in reversed(units):
+            if shelf is None or unit.name not in shelf.picks:
+                parts.append(unit.count.to_bytes(_HASH, "little"))
+                parts.append(unit.data)
+            else:
+                parts.append(_KNOWN)
+                parts.append(unit.data[-_HASH:])
+        return b"".join(parts)
 
     def record_note(self, note: bytes, address: str) -> Callable[[], None]:
         """`record` of what another process noted. What it takes for known and is not known here is left out.
@@ -389,7 +392,7 @@ class PrefixIndex:
                 picks[name] = known + 1
             elif end - start > _HASH:
                 first = int.from_bytes(note[start + _HASH : start + 2 * _HASH], "little")
-                self._add(shelf, name, first, note[start:end])
+                self._add_told(shelf, name, first, note[start:end])
             else:
                 continue
             names.append(name)
@@ -526,33 +529,53 @@ class PrefixIndex:
             del picks[name]
             self._drop(shelf, name)
 
-    def _add(self, shelf: _Shelf, name: int, first: int, data: bytes) -> None:
+    def _add(self, shelf: _Shelf, unit: Unit) -> None:
+        shelf.picks[unit.name] = 1
+        shelf.units[unit.name] = unit.data
+        if self._fold(unit.name, unit.first, unit.count):
+            held = unit.count - 2 + self._hold(shelf, unit.first) + self._hold(shelf, unit.name)
+        else:
+            held = self._hold_all(shelf, unit.blocks)
+        self._count(shelf, unit.size, held)
+
+    def _add_told(self, shelf: _Shelf, name: int, first: int, data: bytes) -> None:
         shelf.picks[name] = 1
         shelf.units[name] = data
         count = len(data) // _HASH - 1
+        if self._fold(name, first, count):
+            held = count - 2 + self._hold(shelf, first) + self._hold(shelf, name)
+        else:
+            held = self._hold_all(shelf, _blocks(data))
+        self._count(shelf, _size(data), held)
+
+    def _fold(self, name: int, first: int, count: int) -> bool:
+        """Whether a unit that a pod gets is folded."""
         folded = self._folded.get(first)
-        if folded is not None and folded != name:
+        if folded == name:
+            return True
+        if folded is not None:
             self._unfold(first, folded)
-            folded = None
-        if folded is None:
-            if count < _FOLDED or first == name or first in self._holders[first & _SHARD]:
-                self._count(shelf, data, sum([self._hold(shelf, block) for block in _blocks(data)]))
-                return
-            self._folded[first] = name
-            self._inner += count - 2
-        self._count(shelf, data, count - 2 + self._hold(shelf, first) + self._hold(shelf, name))
+            return False
+        if count < _FOLDED or first == name or first in self._holders[first & _SHARD]:
+            return False
+        self._folded[first] = name
+        self._inner += count - 2
+        return True
 
     def _drop(self, shelf: _Shelf, name: int) -> None:
         data = shelf.units.pop(name)
         first = int.from_bytes(data[_HASH : 2 * _HASH], "little")
         if self._folded.get(first) == name:
             inner = len(data) // _HASH - 3
-            self._count(shelf, data, -(inner + self._let_go(shelf, first) + self._let_go(shelf, name)))
+            gone = inner + self._let_go(shelf, first) + self._let_go(shelf, name)
             if name not in self._holders[name & _SHARD]:
                 del self._folded[first]
                 self._inner -= inner
         else:
-            self._count(shelf, data, -sum([self._let_go(shelf, block) for block in _blocks(data)]))
+            gone = 0
+            for block in _blocks(data):
+                gone += self._let_go(shelf, block)
+        self._count(shelf, _size(data), -gone)
 
     def _unfold(self, first: int, name: int) -> None:
         """Puts all blocks of a unit into the dictionaries, for each pod that holds it."""
@@ -569,10 +592,24 @@ class PrefixIndex:
             if not inner:
                 inner = _blocks(data)[1:-1]
                 self._inner -= len(inner)
-            self._count(shelf, data, sum([self._hold(shelf, block) for block in inner]) - len(inner))
+            self._count(shelf, _size(data), self._hold_all(shelf, inner) - len(inner))
+
+    def _hold_all(self, shelf: _Shelf, blocks: list[int]) -> int:
+        """A unit holds these blocks. Returns how many of them no other of the pod's does."""
+        holders, bit, more = self._holders, shelf.bit, shelf.more
+        held = len(blocks)
+        for block in blocks:
+            shard = holders[block & _SHARD]
+            mask = shard.get(block, 0)
+            if mask & bit:
+                more[block] = more.get(block, 0) + 1
+                held -= 1
+            else:
+                shard[block] = mask | bit
+        return held
 
     def _hold(self, shelf: _Shelf, block: int) -> int:
-        """A unit holds a block. Returns 1 if no other of the pod's does."""
+        """As `_hold_all`, of one."""
         shard = self._holders[block & _SHARD]
         mask = shard.get(block, 0)
         if mask & shelf.bit:
@@ -598,9 +635,8 @@ class PrefixIndex:
             del shard[block]
         return 1
 
-    def _count(self, shelf: _Shelf, data: bytes, blocks: int) -> None:
-        """So many blocks more, of a unit."""
-        size = int.from_bytes(data[:_HASH], "little")
+    def _count(self, shelf: _Shelf, size: int, blocks: int) -> None:
+        """So many blocks more, of so many bytes each."""
         shelf.blocks += blocks
         shelf.text += blocks * size
         if size == self.block_size:
@@ -632,8 +668,12 @@ def _bytes(text: str | bytes) -> bytes:
 
 def _hash(text: bytes, size: int, last: int) -> Unit:
     """The unit of a text of whole blocks, behind the block with the hash `last`."""
-    hashes = [size, *[last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(f"{size}s", text)]]
-    return Unit(size, pack(f"<{len(hashes)}Q", *hashes))
+    return Unit(size, [last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(f"{size}s", text)])
+
+
+def _size(data: bytes) -> int:
+    """Bytes of text in a block, out of `Unit.data`."""
+    return int.from_bytes(data[:_HASH], "little")
 
 
 def _blocks(data: bytes) -> list[int]:

@@ -314,15 +314,18 @@ class Costs(msgspec.Struct, frozen=True):
     #: Expected for room in the KV cache.
     room: Sequence[float]
 
-    def of(self, row: int) -> dict[str, float]:
-        """The parts at one candidate, and their sum, rounded to milliseconds."""
-        parts = {
-            "waits": self.waits[row],
-            "computes": self.computes[row],
-            "others_wait": self.others_wait[row],
-            "room": self.room[row],
+    def of(self, row: int) -> dict[str, Any]:
+        """The parts at one candidate and their sum, rounded to milliseconds, and the same in words."""
+        parts = (self.waits[row], self.computes[row], self.others_wait[row], self.room[row])
+        names = ("waits", "computes", "others_wait", "room")
+        texts = ("waits {:.1f} s", "computes {:.1f} s", "others wait {:.1f} s", "for room in the cache {:.1f} s")
+        # What does not show at this precision is left out.
+        words = [text.format(part) for text, part in zip(texts, parts, strict=True) if part >= 0.05]
+        return {
+            "seconds": round(sum(parts), 3),
+            **{name: round(part, 3) for name, part in zip(names, parts, strict=True)},
+            "words": ", ".join(words) or "less than 0.1 s",
         }
-        return {"seconds": round(sum(parts.values()), 3), **{name: round(part, 3) for name, part in parts.items()}}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

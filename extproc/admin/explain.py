@@ -61,6 +61,10 @@ def _shown(row: dict[str, Any]) -> str:
         name = candidate["pod"] if place is None else f"{candidate['pod']} ({place})"
         rows.append([name, *scores, f"{candidate['total']:.1f}", str(candidate["in_flight"])])
     lines = [title, "", *columns(heads, rows, numbers=frozenset(range(1, len(heads))))]
+    costs = [(candidate["pod"], candidate["cost"]) for candidate in row["candidates"] if "cost" in candidate]
+    if costs:
+        costly = [[address, f"{cost['seconds']:.2f} s", cost["words"]] for address, cost in costs]
+        lines += ["", *columns(["pod", "cost", "of which it"], costly, numbers=frozenset([1]))]
     lines += [f"after filter {name}: {left} pods" for name, left in row["filtered"].items()]
     # Names come from clients: what would move a terminal's cursor is shown, not obeyed.
     return "\n".join("".join(char if char.isprintable() else repr(char)[1:-1] for char in line) for line in lines)

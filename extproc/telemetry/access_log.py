@@ -22,6 +22,7 @@ class AccessLog:
 
     def ended(self, ended: Ended) -> None:
         decision, outcome, usage = ended.decision, ended.outcome, ended.outcome.usage
+        row = decision.candidates.rows[decision.pod.address]
         line: dict[str, Any] = {
             "time": round(ended.at, 3),
             "request_id": ended.request.id,
@@ -34,7 +35,8 @@ class AccessLog:
             "picked": decision.pod.address,
             "served": outcome.served,
             "attempts": outcome.attempts,
-            "score": round(float(decision.total[decision.candidates.rows[decision.pod.address]]), 1),
+            "score": round(float(decision.total[row]), 1),
+            "cost": None if decision.costs is None else decision.costs.of(row),
             "prefix_match": None if decision.prefix_match is None else round(decision.prefix_match, 3),
             "seconds": round(ended.seconds, 4),
             "decision_seconds": round(ended.decision_seconds, 6),

@@ -77,10 +77,10 @@ class PrefixCache:
         units = cycle.state.get(_STATE)
         if units is None:
             return None
-        undo, note = self.index.record_news(units, pod.address)
         if self._tell is None:
-            return undo
-        return partial(_both, undo, self._tell(pod.address, note))
+            return self.index.record(units, pod.address)
+        note = self.index.news(units, pod.address)
+        return partial(_both, self.index.record(units, pod.address), self._tell(pod.address, note))
 
     def left(self, pod: Pod) -> None:
         self.index.forget(pod.address)

@@ -14,7 +14,7 @@ from extproc.protocol.events import TokenUsage
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
-from scheduler.config import SchedulerConfig
+from scheduler.config import SchedulerConfig, ScorerRef
 from scheduler.cycle import schedule
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import PodStore
@@ -36,7 +36,9 @@ class Busy:
         self.decisions = DecisionLog(256)
         self.not_ready = ""
         self._asked = 0
-        self._profile, _ = build(SchedulerConfig(), in_tree_registry())
+        self._profile, _ = build(
+            SchedulerConfig(scores_enabled=(ScorerRef("least-request"), ScorerRef("least-cost"))), in_tree_registry()
+        )
         self._rng = Random(1)
         self.set_pods(pods)
 

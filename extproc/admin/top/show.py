@@ -162,6 +162,9 @@ def _decisions(decisions: Sequence[Any], frame: Frame, wide: bool, zone: tzinfo 
     names = {pod.row["address"]: pod.row["name"] for pod in frame.pods}
     plugins = list(dict.fromkeys(name for decision in decisions for name in decision["weights"])) if wide else []
     grid = _table("decided", "model", "request", "pod", "prompt", "to compute", "prefix", *plugins, "total", left=4)
+    costly = any("cost" in decision["candidates"][0] for decision in decisions)
+    if costly:
+        grid.add_column("cost", justify="left" if wide else "right", no_wrap=True)
     for decision in decisions:
         # The picked pod is the first candidate.
         best, pod = decision["candidates"][0], decision["pods"][0]
@@ -176,10 +179,17 @@ def _decisions(decisions: Sequence[Any], frame: Frame, wide: bool, zone: tzinfo 
             percent(decision["prefix_match"]),
             *[number(best["scores"].get(name)) for name in plugins],
             number(best["total"]),
+            *([_cost(best.get("cost"), wide)] if costly else []),
         )
     if not decisions:
         _add(grid, Text("none", "dim"))
     return grid
+
+
+def _cost(cost: Mapping[str, Any] | None, wide: bool) -> str:
+    if cost is None:
+        return _UNKNOWN
+    return str(cost["words"]) if wide else duration(cost["seconds"])
 
 
 def _table(*names: str, left: int = 2) -> Table:

@@ -8,6 +8,7 @@ from support.snapshots import fleets, snapshot
 
 from scheduler import cost
 from scheduler.cost import Prices, costs_of
+from scheduler.types import Costs
 
 PRICES = Prices(0.4, 0.05, 0.7, 10.0)
 
@@ -21,5 +22,21 @@ def test_few_and_many_are_counted_alike(
     many, many_scores = cost._of_many(PRICES, snapshot(*rows), tokens, held, now, 1.0)
     np.testing.assert_allclose(few_scores, many_scores)
     for row in range(len(rows)):
-        assert few.of(row) == pytest.approx(many.of(row), abs=2e-3)
-        assert min(few.of(row).values()) >= 0
+        one, other = few.of(row), many.of(row)
+        one.pop("words"), other.pop("words")
+        assert one == pytest.approx(other, abs=2e-3)
+        assert min(one.values()) >= 0
+
+
+def test_in_words() -> None:
+    costs = Costs([0.8, 0.0], [1.2, 0.01], [0.3, 0.0], [0.0, 0.0])
+    assert costs.of(0)["words"] == "waits 0.8 s, computes 1.2 s, others wait 0.3 s"
+    assert costs.of(0)["seconds"] == 2.3
+    assert costs.of(1) == {
+        "seconds": 0.01,
+        "waits": 0.0,
+        "computes": 0.01,
+        "others_wait": 0.0,
+        "room": 0.0,
+        "words": "less than 0.1 s",
+    }

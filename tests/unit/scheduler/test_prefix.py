@@ -28,7 +28,7 @@ def hashes(of: PrefixIndex, text: str, model: str = "m") -> list[list[int]]:
 
 
 def made(*hashes: int, size: int = 4) -> Unit:
-    return Unit(size, array("Q", [size, *hashes]).tobytes())
+    return Unit(size, list(hashes))
 
 
 def note(*units: Unit) -> bytes:
@@ -439,7 +439,8 @@ class TestPacked:
         turns = ["aaaabbbbccccdddd" * turn for turn in (1, 2, 3)]
         sizes = []
         for text in turns:
-            _, news = of.record_news(chain(of, text), address(0))
+            news = of.news(chain(of, text), address(0))
+            of.record(chain(of, text), address(0))
             other.record_note(news, address(0))
             sizes.append(len(news))
             assert blocks(other, text, fleet(1)) == blocks(of, text, fleet(1)) == [len(text) / 4]
@@ -449,7 +450,7 @@ class TestPacked:
     def test_a_name_that_means_nothing_here_is_left_out(self) -> None:
         of, other = index(max_blocks_per_pod=256), index(max_blocks_per_pod=256)
         of.record(chain(of, "aaaabbbbccccdddd"), address(0))
-        _, news = of.record_news(chain(of, "aaaabbbbccccddddeeee"), address(0))
+        news = of.news(chain(of, "aaaabbbbccccddddeeee"), address(0))
         other.record_note(news, address(0))()
         assert blocks(other, "aaaabbbbccccddddeeee", fleet(1)) == [0]
         assert other.entries == 0

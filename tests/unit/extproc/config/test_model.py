@@ -7,12 +7,8 @@ from pydantic import BaseModel, ValidationError
 from extproc.auth.base import AuthPolicy, Issuer
 from extproc.config import AuthConfig, EndpointsConfig, GatewayConfig
 from extproc.config.decode import _model
-<<<<<<< HEAD
 from extproc.protocol.events import BodyMode, ProtocolConfig
-from scheduler.config import PluginConfig, SchedulerConfig, ScorerRef
-=======
 from scheduler.config import LEAST_COST, PluginConfig, SchedulerConfig, ScorerRef
->>>>>>> 183bbf9 (The rule of least cost is the default where nothing is configured)
 
 KEYS = "https://idp.example.com/jwks"
 

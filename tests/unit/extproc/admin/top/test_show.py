@@ -28,7 +28,7 @@ async def test_everything_is_there() -> None:
     for piece in (
         "127.0.0.1:9090  ready  up", "2 of 2 pods", "0 in flight", "requests/s", "prefix match", "first token 200 ms",
         "200 0.0/s", "503 0.0/s", "refused 401 no_token 0.0/s", "model-1", "model-2", "31 %", "100 ms", "a-model",
-        "req-2", "22:13:20", "least-request", "prefix-cache", "total",
+        "req-2", "22:13:20", "least-request", "least-cost", "total",
     ):  # fmt: skip
         assert piece in text, piece
     assert "decision 200 µs" in text
