@@ -92,6 +92,16 @@ async def test_demo_stays_up_and_its_commands_work() -> None:
     )  # fmt: skip
     assert process.stdout is not None
     lines: list[str] = []
+    try:
+        await _use_the_demo(process, lines)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _use_the_demo(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+    assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         while not lines or "OPENAI_API_KEY" not in lines[-1]:
             line = (await process.stdout.readline()).decode()
