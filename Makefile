@@ -75,7 +75,7 @@ $(COMPILED)/.built: $(STAMP) $(SOURCES)
 compiled-unit: $(STAMP)
 	@why=$$($(NO_COMPILER)); if [ -n "$$why" ]; then echo "the compiled build is not tested: $$why"; else \
 		$(MAKE) --no-print-directory compiled && export PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED) && \
-		$(BIN)/python -c 'from extproc.build_info import compiled; assert compiled()' && \
+		$(BIN)/python -c 'from extproc.process.build_info import compiled; assert compiled()' && \
 		$(BIN)/python -m pytest -n 2 tests/unit tests/property tests/conformance; fi
 
 integration: $(STAMP)
