@@ -8,13 +8,13 @@ import pytest
 import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from support.eventually import PATIENCE
 from support.jwks_server import JwksServer, says
 
 from extproc.fetch import FetchError, Origin, Reason
 from extproc.fetch.origin import EVENTS_A_TURN, MAX_HEAD, MAX_INTERIM, MAX_PIECES
 
 #: Much longer than anything takes: a test that hangs shall fail.
-PATIENCE = 20
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
