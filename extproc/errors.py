@@ -93,6 +93,11 @@ def unauthorized(reason: str, *, missing: bool = False) -> Refusal:
     )
 
 
+def token_too_large(limit: int, reason: str) -> Refusal:
+    message = f"The bearer token is larger than the {limit} bytes allowed."
+    return Refusal(431, message, code="token_too_large", detail=reason)
+
+
 def forbidden(message: str, *, detail: str) -> Refusal:
     challenge = {"www-authenticate": 'Bearer error="insufficient_scope"'}
     return Refusal(403, message, code="insufficient_scope", type="permission_error", headers=challenge, detail=detail)

@@ -16,8 +16,10 @@ from typing import Any
 from extproc import __version__
 from extproc.admin.pages import doubts
 from extproc.admin.server import AdminServer
+from extproc.auth.credentials import Credentials
 from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
+from extproc.auth.key_file import ApiKeyFile
 from extproc.config import EndpointsConfig, GatewayConfig, Loaded
 from extproc.config.reload import Watcher
 from extproc.config.sections.routing import DEFAULT_POOL
@@ -154,6 +156,7 @@ class Gateway:
             path=None if self._place is None else self._place.admin_socket,
         )
         self._key_sources: tuple[JwksSource, ...] = ()
+        self._api_keys: ApiKeyFile | None = None
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -238,7 +241,7 @@ class Gateway:
             witnesses.append(tracing)
         return witnesses
 
-    def _build_transport(self, authenticator: Authenticator | None) -> Transport:
+    def _build_transport(self, authenticator: Credentials | None) -> Transport:
         config = self._config
         rng = random.Random()  # noqa: S311 - ties between pods are no secret
         trace = self._trace()
@@ -287,6 +290,8 @@ class Gateway:
             return reason
         if not all(source.ready for source in self._key_sources):
             return "not every issuer's keys were fetched yet"
+        if self._api_keys is not None and not self._api_keys.ready:
+            return "the API keys were not read yet"
         return "" if self._shared is None else self._shared.not_ready()
 
     async def start(self) -> None:
@@ -300,7 +305,16 @@ class Gateway:
         authenticator = None
         if policy is not None:
             self._key_sources = await self._cleanup.enter_async_context(key_sources(policy, self._background))
-            authenticator = Authenticator(policy, self._key_sources)
+            if policy.api_keys_file is not None:
+                self._api_keys = ApiKeyFile(policy.api_keys_file, background=self._background)
+                await self._api_keys.start()
+                self._cleanup.push_async_callback(self._api_keys.stop)
+            authenticator = Credentials(
+                Authenticator(policy, self._key_sources),
+                api_keys=self._api_keys,
+                token_headers=policy.token_headers,
+                jwts=bool(policy.issuers),
+            )
             self._metrics.watch_keys(lambda: [source.statistics(time.time()) for source in self._key_sources])
         try:
             self._endpoints_file.keep_or_create()

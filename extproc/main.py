@@ -144,6 +144,27 @@ def envoy(
 
 
 @app.command()
+def api_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is: in logs, and in identity headers as `sub`.")],
+    model: Annotated[list[str] | None, typer.Option(help="A model that it may use; may come again. None: all.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="The last day that it is good: 2030-01-31. None: for ever.")
+    ] = None,
+) -> None:
+    """Make an API key: print it, and the entry for the file of `auth.apiKeys`. The key itself is kept nowhere."""
+    from extproc.auth.apikeys import ApiKeysError, entry, hashed, new_key
+
+    key = new_key()
+    try:
+        text = entry(name, hashed(key), models=model, expires=expires)
+    except ApiKeysError as error:
+        fail(str(error), 2)
+    print(f"# The key, for its holder; it is shown only here:\n#   {key}")
+    print("# The entry, for the list `keys` of the file of auth.apiKeys:")
+    print(text, end="")
+
+
+@app.command()
 def demo(
     config: ConfigOption = None,
     pods: Annotated[int, typer.Option(min=1, max=64, help="Model servers to start.")] = 3,

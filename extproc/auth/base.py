@@ -6,16 +6,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from extproc.protocol.headers import Headers
+
 #: Every algorithm that a token may be signed with. All are asymmetric: a gateway that held a shared secret could sign
 #: tokens itself, and `HS*` with a public key as the secret is the classic confusion.
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+#: `Ed25519` and `Ed448` are RFC 9864's names for the curves that `EdDSA` leaves open.
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
+)  # fmt: skip
 
 #: Seconds. Less would turn one missed refresh of a key set into refusals.
 MIN_MAX_STALE = 60.0
+
+#: Bytes. Tokens with 200 groups come to 11 KiB; Envoy takes 60 KiB of headers.
+MAX_TOKEN = 16 * 1024
+
+#: Where clients of Anthropic's and of Azure's APIs put what others put into Authorization.
+TOKEN_HEADERS = ("x-api-key", "api-key")
 
 
 class Reason(StrEnum):
@@ -48,6 +59,8 @@ class Reason(StrEnum):
     MISSING_CLAIM = "missing_claim"
     #: There is no key set, or only one that is too old: 503.
     KEYS_UNAVAILABLE = "keys_unavailable"
+    #: What stands in the place of a token is no API key that is known here.
+    UNKNOWN_API_KEY = "unknown_api_key"
 
 
 @dataclass(frozen=True)
@@ -58,24 +71,59 @@ class Issuer:
     issuer: str
     #: `aud` must name one of these. Empty: `aud` is not checked.
     audiences: tuple[str, ...]
-    #: Where its keys are: `https://…`, `http://…` or `file:///…`.
+    #: Where its keys are: `https://…`, `http://…` or `file:///…`. Empty: where its discovery document says.
     jwks_uri: str
     #: PEM file of the certificate authorities to trust for `jwks_uri`, in place of the system's.
     ca_file: str | None = None
+    #: File of a bearer token that is sent with every fetch.
+    token_file: str | None = None
+    #: Where its discovery document is, without the well-known path. Given without `jwks_uri`.
+    oidc_issuer: str = ""
 
     def __post_init__(self) -> None:
         if "" in self.audiences:
             raise ValueError("an audience must not be empty")
-        uri = urlsplit(self.jwks_uri)
-        if uri.scheme not in {"https", "http", "file"}:
-            raise ValueError("the URI of a key set must begin with https://, http:// or file:///")
-        if uri.scheme == "file":
-            if uri.netloc not in {"", "localhost"} or not uri.path:
-                raise ValueError("the file URI of a key set must be file:///absolute/path")
-        elif not uri.hostname:
-            raise ValueError("the URI of a key set must name a host")
-        elif uri.username is not None or uri.password is not None:
-            raise ValueError("the URI of a key set must not hold credentials")
+        if self.oidc_issuer:
+            if self.jwks_uri:
+                raise ValueError("an issuer's keys are where its discovery document says, or at a URI, not both")
+            check_oidc_issuer(self.oidc_issuer)
+        else:
+            check_jwks_uri(self.jwks_uri)
+
+
+#: RFC 8414 and OpenID Connect Discovery 1.0, section 4: below an issuer, where its discovery document is.
+WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
+
+
+def check_jwks_uri(text: str) -> None:
+    """Raises ValueError where `text` is no URI of a key set."""
+    uri = urlsplit(text)
+    if uri.scheme not in {"https", "http", "file"}:
+        raise ValueError("the URI of a key set must begin with https://, http:// or file:///")
+    if uri.scheme == "file":
+        if uri.netloc not in {"", "localhost"} or not uri.path:
+            raise ValueError("the file URI of a key set must be file:///absolute/path")
+        return
+    _check_host(uri)
+    if uri.path.rstrip("/").endswith(WELL_KNOWN):
+        raise ValueError("this is an issuer's discovery document, no key set: give the issuer as oidcIssuer")
+
+
+def check_oidc_issuer(text: str) -> None:
+    """Raises ValueError where `text` is no issuer whose discovery document could be fetched."""
+    uri = urlsplit(text)
+    if uri.scheme not in {"https", "http"}:
+        raise ValueError("an issuer must begin with https:// or http://")
+    _check_host(uri)
+    if uri.query or uri.fragment or uri.path.rstrip("/").endswith(WELL_KNOWN):
+        raise ValueError("an issuer is given without query and without /.well-known/…")
+
+
+def _check_host(uri: SplitResult) -> None:
+    if not uri.hostname:
+        raise ValueError("the URI of a key set must name a host")
+    if uri.username is not None or uri.password is not None:
+        raise ValueError("the URI of a key set must not hold credentials")
 
 
 @dataclass(frozen=True)
@@ -85,27 +133,37 @@ class AuthPolicy:
     issuers: tuple[Issuer, ...]
     #: Narrows `ALGORITHMS`; None: all of them, as far as they fit the key.
     algorithms: tuple[str, ...] | None = None
-    #: Claims that a token must have: equal to the value, or a list (or `scope` string) that holds it. Scalar values.
+    #: Claims that a token must have, by their paths: equal to the value, or a list (or `scope` string) that holds it.
+    #: Scalar values; of several in a tuple, one.
     required_claims: Mapping[str, object] = field(default_factory=dict)
-    #: The claim that lists the models that the bearer may use: a list of strings, or one string with spaces between.
-    #: A token without it may use none. None: every token may use every model.
+    #: Path of the claim that lists the models that the bearer may use: a list of strings, or one string with spaces
+    #: between. A token without it may use none. None: every token may use every model.
     models_claim: str | None = None
     #: Seconds that `nbf` and `iat` may lie in the future. `exp` gets none: RFC 7519 section 4.1.4, "MUST NOT".
     clock_skew: float = 60.0
     #: Seconds that a key set is used after it was last fetched, while its provider is down.
     jwks_max_stale: float = 86400.0
+    #: Most bytes of a token.
+    max_token: int = MAX_TOKEN
+    #: File of API keys; None: there are none.
+    api_keys_file: str | None = None
+    #: Headers (lower case) in which a token or an API key may be, where there is no Authorization header.
+    token_headers: tuple[str, ...] = TOKEN_HEADERS
 
     def __post_init__(self) -> None:
         names = [issuer.issuer for issuer in self.issuers]
-        if not names:
-            raise ValueError("at least one issuer is needed")
+        if not names and self.api_keys_file is None:
+            raise ValueError("at least one issuer is needed, or API keys")
         if len(set(names)) != len(names):
             raise ValueError("two issuers must not have the same name")
         if "" in names and len(names) > 1:
             raise ValueError("an issuer without a name must be the only one")
         if self.algorithms is not None and (not self.algorithms or not set(self.algorithms) <= set(ALGORITHMS)):
             raise ValueError(f"algorithms must be some of {', '.join(ALGORITHMS)}")
-        if not all(isinstance(value, str | int | float) for value in self.required_claims.values()):
+        values = [
+            one for value in self.required_claims.values() for one in (value if type(value) is tuple else (value,))
+        ]
+        if not all(isinstance(value, str | int | float) for value in values):
             raise ValueError("the value of a required claim must be a string, a number or a boolean")
         if not (math.isfinite(self.clock_skew) and self.clock_skew >= 0):
             raise ValueError("the clock skew must be 0 seconds or more")
@@ -144,11 +202,14 @@ class Pending:
         await self._wait()
 
 
-class TokenChecker(Protocol):
-    """What says who sent a request: `extproc.auth.jwt.Authenticator`."""
+class CredentialChecker(Protocol):
+    """What says who sent a request: `extproc.auth.credentials.Credentials`."""
 
-    def check(self, authorization: bytes | None, count: int, *, now: float, final: bool = False) -> Identity | Pending:
-        """Check the one Authorization header of a request. A `Pending` is awaited, then asked again with `final=True`.
+    #: Headers (lower case) that credentials may be in, beside Authorization.
+    token_headers: tuple[str, ...]
+
+    def check(self, headers: Headers, *, now: float, final: bool = False) -> Identity | Pending:
+        """Check the credentials of a request. A `Pending` is awaited, then asked again with `final=True`.
 
         Raises:
             Refusal: the request is refused.

@@ -50,9 +50,31 @@ def check_audience(claims: Claims, audiences: frozenset[str]) -> None:
         raise TokenError(Reason.WRONG_AUDIENCE)
 
 
-def has(claims: Claims, name: str, value: object) -> bool:
-    """Whether a claim equals `value` or is a list that holds it. A `scope` is a list with spaces between."""
-    found = claims.get(name)
+def claim(claims: Claims, path: str) -> object:
+    """The claim of that name; else, of a path with dots, the one inside of others. None: there is none.
+
+    Names of claims (`https://example.com/roles`) and of clients may have dots themselves.
+    """
+    found = claims.get(path)
+    if found is not None or "." not in path:
+        return found
+    at = path.find(".")
+    while at >= 0:
+        outer = claims.get(path[:at])
+        if isinstance(outer, dict):
+            inner = claim(outer, path[at + 1 :])
+            if inner is not None:
+                return inner
+        at = path.find(".", at + 1)
+    return None
+
+
+def has(claims: Claims, path: str, value: object) -> bool:
+    """Whether a claim equals `value` or is a list that holds it; of a tuple, one does. A `scope` is such a list."""
+    if type(value) is tuple:
+        return any(has(claims, path, one) for one in value)
+    found = claim(claims, path)
+    name = path.rpartition(".")[2]
     if isinstance(found, list):
         return any(_same(item, value) for item in found)
     if name in _SPACED and isinstance(found, str):
@@ -60,9 +82,9 @@ def has(claims: Claims, name: str, value: object) -> bool:
     return _same(found, value)
 
 
-def models(claims: Claims, name: str) -> frozenset[str]:
+def models(claims: Claims, path: str) -> frozenset[str]:
     """The models that a claim lists; none where it is missing or is no list of strings."""
-    found = claims.get(name)
+    found = claim(claims, path)
     if isinstance(found, str):
         found = found.split()
     return frozenset(found) if _strings(found) else frozenset()

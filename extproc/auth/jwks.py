@@ -4,16 +4,18 @@ One task per source fetches, and nothing else does, so there is one fetch at a t
 """
 
 import asyncio
+import codecs
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from extproc.auth.base import AuthPolicy, Issuer, Pending
+from extproc.auth.base import WELL_KNOWN, AuthPolicy, Issuer, Pending, check_jwks_uri
+from extproc.auth.encoding import json_object
 from extproc.auth.freshness import lifetime, retry_delay
 from extproc.auth.keys import MAX_JWKS, JwksError, KeySet, read_jwks
 from extproc.fetch import FetchError, Origin
@@ -65,9 +67,8 @@ class JwksSource:
         self._background = background or Background()
         self._issuer = issuer
         self._fetch_timeout = fetch_timeout
-        uri = urlsplit(issuer.jwks_uri)
+        uri = urlsplit(issuer.jwks_uri or issuer.oidc_issuer)
         self._path = Path(url2pathname(uri.path)) if uri.scheme == "file" else None
-        self._secure = uri.scheme == "https"
         #: For logs: without the query, which may hold a secret.
         self._name = f"{uri.scheme}://{uri.netloc}{uri.path}"
         self._max_stale = max_stale
@@ -195,14 +196,26 @@ class JwksSource:
         return retry_delay(self._failures)
 
     async def _get(self) -> tuple[bytes, float]:
+        issuer = self._issuer
+        token = None if issuer.token_file is None else await asyncio.to_thread(_read_token, Path(issuer.token_file))
         # Made anew for each fetch: it is one in minutes, and a changed file of authorities is seen.
-        tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._issuer.ca_file) if self._secure else None
+        tls = await asyncio.to_thread(ssl.create_default_context, cafile=issuer.ca_file)
         # `identity`: the limit is on what is read, and no small answer can grow.
-        headers = (("accept", "application/jwk-set+json, application/json"), ("accept-encoding", "identity"))
+        headers = [("accept", "application/jwk-set+json, application/json"), ("accept-encoding", "identity")]
+        if token is not None:
+            headers.append(("authorization", f"Bearer {token}"))
+        uri = issuer.jwks_uri
+        if not uri:
+            found, _ = await self._download(issuer.oidc_issuer.rstrip("/") + WELL_KNOWN[0], headers, tls)
+            uri = _discovered(found, issuer.oidc_issuer)
+        return await self._download(uri, headers, tls)
+
+    async def _download(self, uri: str, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext) -> tuple[bytes, float]:
+        """The answer's body, and seconds for which it is fresh."""
         # No redirects: the answer to whom to trust must come from where the configuration says.
-        parts = urlsplit(self._issuer.jwks_uri)
+        parts = urlsplit(uri)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with Origin(self._issuer.jwks_uri, headers, tls=tls) as origin:
+        with Origin(uri, headers, tls=tls) as origin:
             async with origin.get(target) as answer:
                 if answer.status != 200:
                     raise JwksError(f"status {answer.status}")
@@ -235,6 +248,32 @@ def _read_file(path: Path) -> bytes:
         raise JwksError("no such file")
     with path.open("rb") as file:
         return file.read(MAX_JWKS + 1)
+
+
+def _read_token(path: Path) -> str:
+    token = _read_file(path)[:MAX_JWKS].decode("ascii", "replace").strip()
+    if not token or not token.isprintable() or " " in token:
+        raise JwksError("the token file holds no token")
+    return token
+
+
+def _discovered(data: bytes, issuer: str) -> str:
+    """Where the key set is, by a discovery document. Raises JwksError."""
+    try:
+        document = json_object(data.removeprefix(codecs.BOM_UTF8))
+    except ValueError:
+        raise JwksError("the discovery document is not a JSON object") from None
+    if document.get("issuer") != issuer:
+        # OpenID Connect Discovery 1.0 section 4.3: "MUST exactly match".
+        raise JwksError(f"the discovery document is of the issuer {str(document.get('issuer'))!r:.200}")
+    uri = document.get("jwks_uri")
+    if not isinstance(uri, str) or not uri.startswith(("https://", f"{urlsplit(issuer).scheme}://")):
+        raise JwksError("the discovery document has no jwks_uri of https")
+    try:
+        check_jwks_uri(uri)
+    except ValueError as error:
+        raise JwksError(f"the discovery document has no jwks_uri that can be used: {error}") from None
+    return uri
 
 
 def _said(error: Exception, fetch_timeout: float) -> str:

@@ -13,9 +13,9 @@ from extproc.auth.base import ALGORITHMS, AuthPolicy, Identity, Pending, Reason
 from extproc.auth.cache import REFUSED_FOR, VerdictCache
 from extproc.auth.claims import check_audience, check_subject, check_times, has, models
 from extproc.auth.keys import KeySet, KeySource, verify
-from extproc.auth.token import MAX_AUTHORIZATION, Token, TokenError, bearer, parse
+from extproc.auth.token import SCHEME, Token, TokenError, bearer, parse
 from extproc.auth.verdicts import Accepted, Refused
-from extproc.errors import Refusal, auth_unavailable, forbidden, unauthorized
+from extproc.errors import Refusal, auth_unavailable, forbidden, token_too_large, unauthorized
 
 #: Time or new keys make these right at any moment, so they are not remembered.
 _PASSING = frozenset({Reason.NOT_YET_VALID, Reason.UNKNOWN_KEY, Reason.KEYS_UNAVAILABLE})
@@ -32,13 +32,17 @@ class Authenticator:
         cache: verdicts kept; one of its own by default.
     """
 
-    __slots__ = ("_algorithms", "_audiences", "_cache", "_policy", "_required", "_sources")
+    __slots__ = ("_algorithms", "_audiences", "_cache", "_longest", "_policy", "_required", "_sources")
 
     def __init__(self, policy: AuthPolicy, sources: Sequence[KeySource], *, cache: VerdictCache | None = None) -> None:
         self._policy = policy
         self._sources = {issuer.issuer: source for issuer, source in zip(policy.issuers, sources, strict=True)}
         self._audiences = {issuer.issuer: frozenset(issuer.audiences) for issuer in policy.issuers}
         self._algorithms = frozenset(ALGORITHMS if policy.algorithms is None else policy.algorithms)
+        if "EdDSA" in self._algorithms:
+            # RFC 9864: the new names say which curve, which the key said before.
+            self._algorithms |= {"Ed25519", "Ed448"}
+        self._longest = len(SCHEME) + policy.max_token
         self._required = tuple(policy.required_claims.items())
         self._cache = VerdictCache() if cache is None else cache
 
@@ -55,12 +59,12 @@ class Authenticator:
             final: refuse where the keys at hand do not decide.
 
         Raises:
-            Refusal: 401, 403 or 503. Its `detail` is a `Reason`.
+            Refusal: 401, 403, 431 or 503. Its `detail` is a `Reason`.
         """
         if authorization is None or count != 1:
             raise refusal(Reason.REPEATED_HEADER if count > 1 else Reason.MISSING)
-        if len(authorization) > MAX_AUTHORIZATION:
-            raise refusal(Reason.TOO_LARGE)
+        if len(authorization) > self._longest:
+            raise token_too_large(self._policy.max_token, Reason.TOO_LARGE.value)
         # The digest stands for the token, so that no token stays in memory.
         digest = blake2b(authorization, digest_size=32).digest()
         known = self._cache.get(digest, now)

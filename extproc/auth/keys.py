@@ -1,5 +1,6 @@
 """A JWK set (RFC 7517) made into keys that verify signatures. What does not fit is left out, and said."""
 
+import codecs
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -23,7 +24,9 @@ MAX_RSA_BITS = 8192
 #: Keys tried for a token that names none: what a stranger may cost is at most this many verifications.
 MAX_TRIES = 10
 
-_VERIFIERS = {name: algorithm for name, algorithm in get_default_algorithms().items() if name in ALGORITHMS}
+_DEFAULTS = get_default_algorithms()
+#: RFC 9864's names are of the same algorithm as EdDSA; which curve is known of the key.
+_VERIFIERS = {name: _DEFAULTS["EdDSA" if name in {"Ed25519", "Ed448"} else name] for name in ALGORITHMS}
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 #: (kty, crv) -> algorithms that a key of that type can be used with: RFC 7518 section 3.1, RFC 8037 section 3.1.
@@ -32,7 +35,8 @@ _FITTING = {
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
     ("EC", "P-521"): ("ES512",),
-    ("OKP", "Ed25519"): ("EdDSA",),
+    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
+    ("OKP", "Ed448"): ("EdDSA", "Ed448"),
 }
 
 
@@ -111,7 +115,8 @@ def read_jwks(data: bytes) -> KeySet:
     if len(data) > MAX_JWKS:
         raise JwksError(f"larger than {MAX_JWKS} bytes")
     try:
-        entries = json_object(data).get("keys")
+        # Some servers (.NET's, PowerShell's) begin a file with a byte order mark.
+        entries = json_object(data.removeprefix(codecs.BOM_UTF8)).get("keys")
     except ValueError:
         raise JwksError("not a JSON object") from None
     if not isinstance(entries, list):
@@ -158,7 +163,9 @@ def _read_key(entry: object) -> tuple[tuple[str, ...], Any]:
     if algorithm is not None:
         if algorithm not in fitting:
             raise JwksError(f"algorithm {algorithm!r:.20} does not fit the key type")
-        fitting = (algorithm,)
+        if kind[0] != "OKP":
+            # Of those, both names are of one algorithm.
+            fitting = (algorithm,)
     return fitting, _public_key(fitting[0], entry)
 
 

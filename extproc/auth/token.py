@@ -8,13 +8,10 @@ from typing import NamedTuple
 from extproc.auth.base import ALGORITHMS, Reason
 from extproc.auth.encoding import ALPHABET, base64url, json_object
 
-#: Bytes. Tokens with many groups come to 2-4 KiB; common servers refuse header lines above 8 KiB.
-MAX_TOKEN = 8 * 1024
 #: Bytes. Key ids are names or digests; the limit keeps what is looked up and compared small.
 MAX_KID = 256
 
-_SCHEME = b"bearer "
-MAX_AUTHORIZATION = len(_SCHEME) + MAX_TOKEN
+SCHEME = b"bearer "
 
 #: RFC 7515 section 4.1.11: what is not understood and critical "MUST" be refused, and no extension is understood here.
 #: `b64` (RFC 7797) changes what is signed and has to be listed in `crit`; without that it is broken as well.
@@ -50,10 +47,10 @@ def bearer(authorization: bytes) -> bytes:
 
     RFC 6750 section 2.1: `"Bearer" 1*SP b64token`, so any number of spaces between the two, and nothing after them.
     """
-    if authorization[: len(_SCHEME)].lower() != _SCHEME:
+    if authorization[: len(SCHEME)].lower() != SCHEME:
         scheme = authorization.partition(b" ")[0]
         raise TokenError(Reason.MALFORMED if scheme.lower() == b"bearer" else Reason.WRONG_SCHEME)
-    return authorization[len(_SCHEME) :].lstrip(b" ")
+    return authorization[len(SCHEME) :].lstrip(b" ")
 
 
 def parse(token: bytes) -> Token:

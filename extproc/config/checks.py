@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from extproc.config import listener_checks, route_checks, sharing_checks
-from extproc.config.decode import Decoded, known_keys
+from extproc.config import auth_checks, listener_checks, route_checks, sharing_checks
+from extproc.config.decode import Decoded
 from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, nearest
-from extproc.config.sections.authentication import AuthConfig, IssuerConfig, is_exposed
 from extproc.config.sections.discovery import KubernetesEndpoints
 from extproc.config.sections.endpoints import EndpointsConfig, EngineConfig
 from extproc.config.sections.routing import DEFAULT_POOL
@@ -18,8 +17,6 @@ from scheduler.pool.dialects import DIALECTS
 
 #: Says what is wrong with the plugins of a configuration.
 ValidatePlugins = Callable[[SchedulerConfig], Sequence[PluginConfigError]]
-
-AUTH_IS_OFF = "authentication is off: every request is let in"
 
 
 def validate_plugins(config: SchedulerConfig) -> Sequence[PluginConfigError]:
@@ -39,7 +36,7 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
     for error in validate(config.scheduler.config()):
         yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
     if config.auth is not None:
-        yield from _auth(config.auth, decoded)
+        yield from auth_checks.problems(config.auth, decoded)
     yield from _tls(config.transport, decoded)
     yield from _processes(config.transport, decoded)
     yield from listener_checks.problems(config.listener, decoded)
@@ -83,20 +80,7 @@ def _tls(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:
 
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
     """What is allowed and should be known. Paths as in `problems`."""
-    auth = config.auth
-    if auth is None or config.auth_policy() is None:
-        yield Problem(AUTH_IS_OFF, ("auth",))
-    else:
-        for path, issuer in _issuers(auth):
-            if is_exposed(issuer.jwks_uri or ""):
-                reason = "plain http: whoever is on the way can give the gateway keys of their own (use https)"
-                yield Problem(reason, (*path, "jwksUri"))
-            if issuer.issuer is None:
-                yield Problem("no issuer is given: a token may come from any issuer that uses these keys", path)
-            if not issuer.audiences:
-                yield Problem("no audiences are given: tokens made for other services are let in, too", path)
-    yield from listener_checks.warnings(config.listener)
-    yield from sharing_checks.warnings(config.sharing)
+    yield from auth_checks.warnings(config)
     known = config.all_pools()
     for path, endpoints in _sections(config):
         if endpoints.empty and (path[-1] if len(path) > 1 else DEFAULT_POOL) in known:
@@ -120,54 +104,6 @@ def _sections(config: GatewayConfig) -> Iterator[tuple[Path, EndpointsConfig]]:
     yield ("endpoints",), config.endpoints
     for name, endpoints in config.pools.items():
         yield ("pools", name), endpoints
-
-
-def _issuers(auth: AuthConfig) -> list[tuple[Path, IssuerConfig]]:
-    if auth.issuers is None:
-        return [(("auth",), auth)]
-    return [(("auth", "issuers", index), issuer) for index, issuer in enumerate(auth.issuers)]
-
-
-def _auth(auth: AuthConfig, decoded: Decoded) -> Iterator[Problem]:
-    if auth.issuers is not None:
-        for name in ("issuer", "audiences", "jwks_uri"):
-            if getattr(auth, name):
-                reason = "cannot be set beside issuers: move it into an entry of that list"
-                yield Problem(reason, ("auth", _key(name)), at_key=True)
-        if decoded.sound(("auth", "issuers")):
-            yield from _issuer_list(auth.issuers)
-    elif auth.jwks_uri is None and not _misspelt(decoded):
-        given = [_key(name) for name, value in auth if name in auth.model_fields_set and value is not None]
-        if given:
-            reason = (
-                f"is missing: auth has {', '.join(given)}, yet no token would be checked;"
-                " set jwksUri, or leave out `auth` to run without authentication"
-            )
-            yield Problem(reason, ("auth", "jwksUri"))
-
-
-def _key(name: str) -> str:
-    return str(AuthConfig.model_fields[name].alias)
-
-
-def _misspelt(decoded: Decoded) -> bool:
-    """Whether what turns authentication on is there, and wrong."""
-    wrong = [*(problem.path for problem in decoded.problems), *decoded.unusable]
-    names = [str(path[1]) for path in wrong if path[0] == "auth" and len(path) > 1]
-    return any(nearest(name, known_keys(("auth",))) in {"jwksUri", "issuers"} for name in names)
-
-
-def _issuer_list(issuers: Sequence[IssuerConfig]) -> Iterator[Problem]:
-    seen: dict[str, int] = {}
-    for index, one in enumerate(issuers):
-        path: Path = ("auth", "issuers", index)
-        if one.jwks_uri is None:
-            yield Problem("is missing", (*path, "jwksUri"))
-        if one.issuer is None:
-            if len(issuers) > 1:
-                yield Problem("is missing: one of several issuers is found by its name", (*path, "issuer"))
-        elif seen.setdefault(one.issuer, index) != index:
-            yield Problem(f"is the issuer of issuers[{seen[one.issuer]}] already", (*path, "issuer"))
 
 
 def _endpoints(endpoints: EndpointsConfig, path: Path, decoded: Decoded) -> Iterator[Problem]:

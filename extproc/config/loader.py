@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 from extproc.config import checks
-from extproc.config.checks import AUTH_IS_OFF, ValidatePlugins, validate_plugins
+from extproc.config.auth_checks import AUTH_IS_OFF
+from extproc.config.checks import ValidatePlugins, validate_plugins
 from extproc.config.decode import Decoded, decode, known_keys
 from extproc.config.document import BrokenDocument, Document
 from extproc.config.locate import DEFAULT_DIRECTORY, VARIABLE, locate

@@ -25,7 +25,7 @@ class GatewayConfig(Section):
 
     scheduler: SchedulingConfig = Field(default=SchedulingConfig(), description="How a pod is picked.")
     auth: AuthConfig | None = Field(
-        default=None, description="Authentication by JWT. Left out: every request is let in."
+        default=None, description="Authentication by JWT or API key. Left out: every request is let in."
     )
     endpoints: EndpointsConfig = Field(
         default=EndpointsConfig(),
@@ -85,6 +85,10 @@ class GatewayConfig(Section):
             ValueError: the values cannot be used together. Never for a configuration that came from `load`.
         """
         return None if self.auth is None else self.auth.policy()
+
+    def token_headers(self) -> tuple[str, ...]:
+        """Headers that credentials may be in, beside Authorization; none while authentication is off."""
+        return () if self.auth is None or self.auth_policy() is None else self.auth.token_headers
 
     def identity_headers(self) -> Mapping[str, str]:
         """Header name (lower case) → claim; empty while authentication is off."""

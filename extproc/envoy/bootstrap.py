@@ -19,12 +19,13 @@ from extproc.protocol.headers import (
     POOL,
     PREFILLER,
 )
+from extproc.request.anthropic_errors import REQUEST_ID_HEADER
 from extproc.workers.place import places
 
 #: What headers begin with through which the gateway and Envoy speak. From a client they mean nothing.
 OWN_PREFIXES = (DESTINATION, "x-envoy-", *CONTROL_PREFIXES)
 #: Headers that the sidecar's answers carry.
-_ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate")
+_ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate", REQUEST_ID_HEADER)
 
 
 #: Of the processes of a gateway, where there are several. A crash is seen by the next request, which is tried at
@@ -79,7 +80,7 @@ def render(config: GatewayConfig) -> str:
     # A body with another name of the model has another length.
     rewriting = (CONTENT_LENGTH,) if config.routes else ()
     prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
-    ours = (DESTINATION, AUTHORIZATION, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
+    ours = (DESTINATION, AUTHORIZATION, *config.token_headers(), *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {

@@ -39,15 +39,20 @@ _PARSERS: Final[Mapping[Api, Callable[[bytes], ParsedRequest]]] = {
 MAX_CACHED_PATHS = 64
 
 
-@lru_cache(maxsize=MAX_CACHED_PATHS)
-def api_of(path: str) -> Api:
-    """The API that `path` (with or without a query) belongs to."""
+def path_of(path: str) -> str:
+    """The path as an engine looks for its handler: without query, escapes, and slashes at its end."""
     if "?" in path:
         path = path.partition("?")[0]
     if "%" in path:
         # Engines decode a path before they look for its handler, so `completion%73` is no way around what is required.
         path = unquote(path)
-    path = path.rstrip("/")
+    return path.rstrip("/")
+
+
+@lru_cache(maxsize=MAX_CACHED_PATHS)
+def api_of(path: str) -> Api:
+    """The API that `path` (with or without a query) belongs to."""
+    path = path_of(path)
     for suffix, api in _SUFFIXES:
         if path.endswith(suffix):
             return api

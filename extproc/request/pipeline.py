@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from extproc.auth.base import Identity, Pending, TokenChecker
+from extproc.auth.base import CredentialChecker, Identity, Pending
+from extproc.auth.claims import claim
 from extproc.errors import (
     Refusal,
     bad_request,
@@ -41,6 +42,7 @@ from extproc.protocol.headers import (
 )
 from extproc.protocol.replies import NO_MUTATION, Mutation, Reply, Tag
 from extproc.protocol.session import ASSUMED_CONFIG, Session
+from extproc.request.anthropic_errors import AnthropicRefusal, speaks_anthropic
 from extproc.request.context import Context
 from extproc.request.flight import Flight, take_back
 from extproc.request.mutation import admission, destination, with_length
@@ -79,7 +81,7 @@ class Pipeline:
         *,
         router: Router,
         context: Context,
-        authenticator: TokenChecker | None,
+        authenticator: CredentialChecker | None,
         decisions: DecisionLog,
         max_body: int,
         forward_token: bool = False,
@@ -95,6 +97,8 @@ class Pipeline:
         self.max_body = max_body
         #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
+        #: … nor in the other headers that it may be in.
+        self.token_headers = () if authenticator is None or forward_token else authenticator.token_headers
         self.explain_to_clients = explain_to_clients
         self.identity_headers = identity_headers
         #: With hyphens for underscores: some servers take the one for the other.
@@ -188,13 +192,7 @@ class Exchange:
     def _authenticate(self, head: RequestHeaders, *, final: bool) -> None:
         authenticator = self._pipeline.authenticator
         if authenticator is not None:
-            headers = head.headers
-            verdict = authenticator.check(
-                headers.raw(AUTHORIZATION),
-                headers.count(AUTHORIZATION),
-                now=self._pipeline.context.wall_clock(),
-                final=final,
-            )
+            verdict = authenticator.check(head.headers, now=self._pipeline.context.wall_clock(), final=final)
             if isinstance(verdict, Pending):
                 self.pending = verdict
                 return
@@ -290,7 +288,7 @@ class Exchange:
         if identity is None or not names:
             return ()
         claims = identity.claims
-        told = [(name, claims.get(claim)) for name, claim in names.items()]
+        told = [(name, claim(claims, path)) for name, path in names.items()]
         return tuple(
             [(name, text) for name, text in told if isinstance(text, str) and text.isascii() and text.isprintable()]
         )
@@ -298,11 +296,18 @@ class Exchange:
     def _removed(self, told: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
         """Headers that go no further; `told` are set, and may not be among them."""
         pipeline = self._pipeline
-        if not pipeline.foreign or self._head is None:
-            return pipeline.removed_headers
+        removed = pipeline.removed_headers
+        if self._head is None:
+            return removed
+        headers = self._head.headers
+        for name in pipeline.token_headers:
+            if headers.raw(name) is not None:
+                removed = (*removed, name)
+        if not pipeline.foreign:
+            return removed
         set_here = dict(told)
-        found = self._head.headers.control(pipeline.identity_names)
-        return pipeline.removed_headers + tuple([name for name in found if name not in set_here])
+        found = headers.control(pipeline.identity_names)
+        return removed + tuple([name for name in found if name not in set_here and name not in removed])
 
     def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
         """What the body says, or None where it says nothing of a model."""
@@ -330,11 +335,14 @@ class Exchange:
         if kind == "cookie" and self._head is not None:
             return self._head.headers.cookie(name)
         if kind == "claim" and self._identity is not None:
-            claim = self._identity.claims.get(name)
-            return claim if isinstance(claim, str) else None
+            told = claim(self._identity.claims, name)
+            return told if isinstance(told, str) else None
         return None
 
     def _refuse(self, refusal: Refusal) -> None:
+        head = self._head
+        if head is not None and speaks_anthropic(head.headers):
+            refusal = AnthropicRefusal(refusal, head.headers.get(REQUEST_ID))
         self._session.reject(refusal)
         metrics = self._pipeline.context.metrics
         if self._identity is None and self._pipeline.authenticator is not None:
@@ -342,7 +350,7 @@ class Exchange:
         reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
         metrics.refused(refusal.status, reason)
         if log.isEnabledFor(logging.INFO):
-            request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
+            request_id = head.headers.get(REQUEST_ID) if head is not None else ""
             extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
             log.info("refused", extra={**extra, "detail": refusal.detail})
 

@@ -36,9 +36,10 @@ class FakeAuthenticator:
 
     def __init__(self, *verdicts: Any) -> None:
         self.verdicts = list(verdicts)
+        self.token_headers = ("x-api-key",)
         self.finals: list[bool] = []
 
-    def check(self, authorization: bytes | None, count: int, *, now: float, final: bool = False) -> Any:
+    def check(self, headers: Headers, *, now: float, final: bool = False) -> Any:
         self.finals.append(final)
         verdict = self.verdicts.pop(0)
         if isinstance(verdict, Exception):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.auth.base import Reason
-from extproc.auth.claims import MAX_NUMERIC_DATE, check_audience, check_subject, check_times, has, models
+from extproc.auth.claims import MAX_NUMERIC_DATE, check_audience, check_subject, check_times, claim, has, models
 from extproc.auth.token import TokenError
 
 NOW = 1_000.0
@@ -161,3 +161,41 @@ def test_subject() -> None:
     assert check_subject({}) == ""
     with pytest.raises(TokenError):
         check_subject({"sub": None})
+
+
+NESTED: dict[str, object] = {
+    "realm_access": {"roles": ["user", "admin"]},
+    "resource_access": {"my.client": {"roles": ["r"]}, "my": {"other": 1}},
+    "https://example.com/roles": ["x"],
+    "a.b": "whole",
+    "a": {"b": "inside", "c": None},
+    "text": "no object",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("realm_access.roles", ["user", "admin"]),
+        ("resource_access.my.client.roles", ["r"]),
+        ("resource_access.my.other", 1),
+        ("https://example.com/roles", ["x"]),
+        ("a.b", "whole"),
+        ("a.c", None),
+        ("a.c.d", None),
+        ("text.x", None),
+        ("nobody", None),
+        ("realm_access.", None),
+        (".", None),
+    ],
+)
+def test_claims_inside_of_others(path: str, value: object) -> None:
+    assert claim(NESTED, path) == value
+
+
+def test_one_of_several_values_will_do() -> None:
+    assert has(NESTED, "realm_access.roles", ("root", "admin"))
+    assert not has(NESTED, "realm_access.roles", ("root", "Admin"))
+    assert has({"o": {"scope": "a b"}}, "o.scope", "b")
+    assert not has({"tenant": True}, "tenant", (1, "True"))
+    assert models(NESTED, "realm_access.roles") == {"user", "admin"}

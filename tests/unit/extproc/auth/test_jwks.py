@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -624,3 +625,85 @@ async def test_nap_ends_with_the_event_or_the_time() -> None:
     asyncio.get_running_loop().call_soon(event.set)
     await nap(event, 3600)
     assert event.is_set()
+
+
+@asynccontextmanager
+async def discovering(
+    server: JwksServer, clock: FakeClock, token_file: Path | None = None
+) -> AsyncIterator[JwksSource]:
+    base = server.uri.removesuffix("/jwks.json")
+    issuer = Issuer(base, AUDIENCES, "", token_file=None if token_file is None else str(token_file), oidc_issuer=base)
+    source = JwksSource(issuer, max_stale=DAY, clock=clock, nap=clock.nap)
+    await source.start()
+    try:
+        yield source
+    finally:
+        await source.stop()
+
+
+def provider(document: Callable[[str], object], asked: list[tuple[str, str]]) -> Callable[[web.Request], object]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append((request.path, request.headers.get("authorization", "")))
+        base = f"http://{request.host}"
+        if request.path == "/.well-known/openid-configuration":
+            return web.json_response(document(base))
+        return web.Response(body=OLD)
+
+    return answer
+
+
+async def test_a_discovery_document_says_where_the_keys_are(tmp_path: Path) -> None:
+    clock, asked = FakeClock(), list[tuple[str, str]]()
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    answer = provider(lambda base: {"issuer": base, "jwks_uri": f"{base}/openid/v1/jwks"}, asked)
+    async with JwksServer(answer) as server, discovering(server, clock, token) as source:  # type: ignore[arg-type]
+        await clock.settled()
+        assert len(source.current(clock.now) or ()) == 1
+        paths = ["/.well-known/openid-configuration", "/openid/v1/jwks"]
+        assert asked == [(path, "Bearer first") for path in paths]
+        # Tokens of service accounts are renewed: the file is read for each fetch.
+        token.write_text("second")
+        await clock.advance(DAY)
+        assert asked[2:] == [(path, "Bearer second") for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (lambda base: {"issuer": f"{base}/", "jwks_uri": f"{base}/k"}, "is of the issuer"),
+        (lambda base: {"jwks_uri": f"{base}/k"}, "is of the issuer"),
+        (lambda base: {"issuer": base}, "no jwks_uri of https"),
+        (lambda base: {"issuer": base, "jwks_uri": 5}, "no jwks_uri of https"),
+        (lambda base: {"issuer": base, "jwks_uri": "file:///etc/keys"}, "no jwks_uri of https"),
+        (
+            lambda base: {"issuer": base, "jwks_uri": f"{base}/.well-known/openid-configuration"},
+            "cannot be used|can be used",
+        ),
+        (lambda _base: ["no object"], "not a JSON object"),
+    ],
+)
+async def test_discovery_documents_that_are_not_believed(
+    document: Callable[[str], object], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, asked = FakeClock(), list[tuple[str, str]]()
+    with caplog.at_level(logging.WARNING):
+        answer = provider(document, asked)
+        async with JwksServer(answer) as server, discovering(server, clock) as source:  # type: ignore[arg-type]
+            await clock.settled()
+            assert not source.ready
+            assert [path for path, _ in asked] == ["/.well-known/openid-configuration"]
+    assert any(re.search(why, record.getMessage()) for record in caplog.records)
+
+
+@pytest.mark.parametrize("text", ["", "two words", "a\x00b"])
+async def test_a_token_file_without_a_token(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    token = tmp_path / "token"
+    token.write_text(text)
+    clock = FakeClock()
+    with caplog.at_level(logging.WARNING):
+        async with JwksServer(says(OLD)) as server, discovering(server, clock, token) as source:
+            await clock.settled()
+            assert not source.ready
+            assert server.requests == 0
+    assert any("holds no token" in record.getMessage() for record in caplog.records)

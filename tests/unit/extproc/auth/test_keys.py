@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 from support.signed_tokens import ALGORITHMS, SECRET, claims, jwk_set, jwks, keys, public_jwk, sign
 
 from extproc.auth.encoding import base64url
@@ -109,7 +109,7 @@ def test_points_that_are_not_on_the_curve_are_ignored() -> None:
     assert ignored(public_jwk("p256", crv="P-384")) == "not a valid key"
     assert ignored(public_jwk("ed25519", x="AAAA")) == "not a valid key"
     assert "unsupported" in ignored(public_jwk("ed25519", crv="X25519"))
-    assert "unsupported" in ignored(public_jwk("ed25519", crv="Ed448"))
+    assert ignored(public_jwk("ed25519", crv="Ed448")) == "not a valid key"
 
 
 def test_what_is_no_object_is_ignored() -> None:
@@ -145,6 +145,28 @@ def test_of_many_keys_with_one_name_some_are_tried() -> None:
     found = read_jwks(jwk_set(*[{**jwk, "kid": "x"} for jwk in many]))
     assert len(found) == MAX_TRIES + 5
     assert len(found.fitting("x", "ES256")) == MAX_TRIES
+
+
+@pytest.mark.parametrize("alg", [None, "EdDSA", "Ed25519"])
+def test_both_names_of_edwards_curves_are_one_algorithm(alg: str | None) -> None:
+    found = read_jwks(jwk_set(public_jwk("ed25519", **({} if alg is None else {"alg": alg}))))
+    for name in ("EdDSA", "Ed25519"):
+        assert len(found.fitting("ed25519", name)) == 1
+    assert found.fitting("ed25519", "Ed448") == ()
+
+
+def test_the_larger_curve() -> None:
+    key = ed448.Ed448PrivateKey.generate()
+    found = read_jwks(jwk_set({**OKPAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "k"}))
+    for name in ("EdDSA", "Ed448"):
+        (public,) = found.fitting("k", name)
+        assert verify(name, public, b"text", key.sign(b"text"))
+        assert not verify(name, public, b"text", key.sign(b"other"))
+    assert found.fitting("k", "Ed25519") == ()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_set() -> None:
+    assert len(read_jwks(b"\xef\xbb\xbf" + jwk_set(public_jwk("rsa")))) == 1
 
 
 def test_one_key_for_two_algorithms_may_come_twice() -> None:

@@ -76,7 +76,7 @@ def test_several_issuers() -> None:
     assert found({"auth": {"issuers": [one, {"jwksUri": KEYS}, {**two, "issuer": "a"}, {"issuer": "c"}]}}) == [
         "auth.issuers[1].issuer: is missing: one of several issuers is found by its name",
         "auth.issuers[2].issuer: is the issuer of issuers[0] already",
-        "auth.issuers[3].jwksUri: is missing",
+        "auth.issuers[3].jwksUri: is missing (or oidcIssuer)",
     ]
     # An entry that is wrong has been told of.
     assert found({"auth": {"issuers": [one, {"issuer": "a", "x": 1}]}}) == []

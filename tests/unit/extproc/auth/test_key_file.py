@@ -1,0 +1,50 @@
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from extproc.auth.apikeys import hashed
+from extproc.auth.key_file import ApiKeyFile
+
+PATIENCE = 30.0
+
+
+async def until(file: ApiKeyFile, count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while file.keys is None or len(file.keys) != count:
+            await asyncio.sleep(0.001)
+
+
+def text(*names: str) -> str:
+    return "keys:\n" + "".join(f"- {{name: {name}, hash: {hashed(name)}}}\n" for name in names)
+
+
+async def test_a_changed_file_is_read_again_and_a_mistake_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.yaml"
+    file = ApiKeyFile(str(path), poll=0.001)
+    with caplog.at_level(logging.INFO):
+        await file.start()
+        try:
+            assert not file.ready
+            for names in (("a",), ("a", "b"), ("b",)):
+                path.write_text(text(*names))
+                await until(file, len(names))
+                assert file.ready
+            kept = file.keys
+            path.write_text("keys: [{name: secret}]")
+            async with asyncio.timeout(PATIENCE):
+                while sum("stay as they were" in record.message for record in caplog.records) < 2:
+                    await asyncio.sleep(0.001)
+            path.unlink()
+            async with asyncio.timeout(PATIENCE):
+                while sum("stay as they were" in record.message for record in caplog.records) < 3:
+                    await asyncio.sleep(0.001)
+            assert file.keys is kept
+            # Each cause is said once, however often it is met.
+            assert sum("stay as they were" in record.message for record in caplog.records) == 3
+        finally:
+            await file.stop()
+            await file.stop()
