@@ -57,6 +57,8 @@ RULES = [
 class Allowed:
     """Lets everybody use these models."""
 
+    token_headers: tuple[str, ...] = ()
+
     def __init__(self, *models: str) -> None:
         self._models = frozenset(models)
 
