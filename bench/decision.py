@@ -1,15 +1,19 @@
 """CPU time of one scheduling decision: `python bench/decision.py [--rounds N] [--full BLOCKS]`.
 
-Default plugins; hash, match, scores, pick and record included. Prompts are a warm mixture: half share a beginning of
-one of 32 system prompts (a quarter of the prompt) and go on uniquely, a quarter are the next turn of a conversation
-seen before, a quarter are unique. `--full` bounds each pod's LRU to so many blocks and fills it first, so that every
-new block evicts an old one; 50000 is the default of the plugin, and takes 0.8 GB at 64 pods. The garbage collector is
-off while measuring.
+The documented page's plugins, and the rule of least cost; hash, match, scores, pick and record included. Prompts are a
+warm mixture: half share a beginning of one of 32 system prompts (a quarter of the prompt) and go on uniquely, a quarter
+are the next turn of a conversation seen before, a quarter are unique. `--full` bounds each pod's LRU to so many blocks
+and fills it first, so that every new block evicts an old one. The garbage collector is off while measuring.
+
+What is measured is the source of this checkout. For the compiled build, copy this file elsewhere, into a folder of a
+folder, and run it with `PYTHONPATH=build/compiled`.
 """
 
 import argparse
 import gc
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -20,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scheduler.builder import build
-from scheduler.config import PluginConfig, SchedulerConfig
+from scheduler.config import LEAST_COST, PluginConfig, SchedulerConfig
 from scheduler.cycle import schedule
 from scheduler.prefix import Unit
 from scheduler.profile import Profile
@@ -30,6 +34,8 @@ from scheduler.types import Pod, Prompt, Request, Snapshot
 PODS = (8, 64, 512)
 KILOBYTES = (1, 8, 64, 256)
 WARM_UP = 300
+#: By name. The first is the documented page's.
+RULES = {"page": SchedulerConfig(), "least-cost": LEAST_COST}
 SYSTEM_PROMPTS = 32
 
 
@@ -75,15 +81,38 @@ class Traffic:
         return Request(model="m", prompt=Prompt(parts))
 
 
-def measure(count: int, kilobytes: int, rounds: int, *, full: int) -> tuple[float, float, float]:
+def known(kilobytes: int, rng: Random) -> Callable[[], Request]:
+    """One prompt, again and again."""
+    text = rng.randbytes(kilobytes * 512).hex()
+    return lambda: Request(model="m", prompt=Prompt([text]))
+
+
+def unseen(kilobytes: int, rng: Random) -> Callable[[], Request]:
+    """Prompts that share nothing."""
+    return lambda: Request(model="m", prompt=Prompt([rng.randbytes(kilobytes * 512).hex()]))
+
+
+def mixed(kilobytes: int, rng: Random) -> Callable[[], Request]:
+    return Traffic(kilobytes * 1024, rng).next
+
+
+def measure(
+    rule: SchedulerConfig,
+    count: int,
+    make: Callable[[int, Random], Callable[[], Request]],
+    kilobytes: int,
+    rounds: int,
+    *,
+    full: int,
+) -> tuple[float, float, float]:
     """Microseconds of CPU per decision: least, median, mean."""
     rng = Random(7)
     snapshot = fleet(count, rng)
-    profile = profile_of(full or 50_000)
+    profile = profile_of(rule, full or 50_000)
     if full:
         fill(profile, snapshot, full, rng)
-    traffic = Traffic(kilobytes * 1024, rng)
-    requests = [traffic.next() for _ in range(WARM_UP + rounds)]
+    following = make(kilobytes, rng)
+    requests = [following() for _ in range(WARM_UP + rounds)]
     times = []
     gc.collect()
     gc.disable()
@@ -101,9 +130,9 @@ def measure(count: int, kilobytes: int, rounds: int, *, full: int) -> tuple[floa
     return min(taken), median(taken), sum(taken) / len(taken)
 
 
-def profile_of(blocks: int) -> Profile:
+def profile_of(rule: SchedulerConfig, blocks: int) -> Profile:
     args = {"maxHashCacheSize": blocks}
-    return build(SchedulerConfig(plugin_config=(PluginConfig("prefix-cache", args),)), in_tree_registry())[0]
+    return build(replace(rule, plugin_config=(PluginConfig("prefix-cache", args),)), in_tree_registry())[0]
 
 
 def fill(profile: Profile, snapshot: Snapshot, blocks: int, rng: Random) -> None:
@@ -121,13 +150,22 @@ def main() -> None:
     parser.add_argument("--pods", type=int, nargs="+", default=PODS)
     options = parser.parse_args()
     print("CPU us per decision: min / median (mean)")
-    print("pods " + "".join(f"{f'{kilobytes} KB':>26}" for kilobytes in KILOBYTES))
-    for count in options.pods:
-        cells = []
-        for kilobytes in KILOBYTES:
-            least, middle, mean = measure(count, kilobytes, options.rounds, full=options.full)
-            cells.append(f"{least:8.1f} /{middle:7.1f} ({mean:.1f})")
-        print(f"{count:4} " + "".join(f"{cell:>26}" for cell in cells), flush=True)
+    for name, rule in RULES.items():
+        print(f"{name:>10}, pods" + "".join(f"{f'{kilobytes} KB':>26}" for kilobytes in KILOBYTES))
+        for count in options.pods:
+            cells = []
+            for kilobytes in KILOBYTES:
+                taken = measure(rule, count, mixed, kilobytes, options.rounds, full=options.full)
+                cells.append(shown(*taken))
+            print(f"{count:>16}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
+        for text, make in (("known", known), ("new", unseen)):
+            # As many prompts of 256 KB as there are would take all memory.
+            taken = measure(rule, options.pods[0], make, 256, min(options.rounds, 500), full=options.full)
+            print(f"{options.pods[0]:>16}   256 KB, {text}: {shown(*taken)}", flush=True)
+
+
+def shown(least: float, middle: float, mean: float) -> str:
+    return f"{least:8.1f} /{middle:7.1f} ({mean:.1f})"
 
 
 if __name__ == "__main__":

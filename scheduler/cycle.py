@@ -40,7 +40,8 @@ def schedule(
 ) -> Decision:
     """Picks a pod for `request`, with up to four fallbacks.
 
-    The best total wins; ties go to the fewest in-flight requests, then to the fewest served so far, then to chance.
+    The best total wins; ties go to the fewest in-flight requests, then to chance: whoever served fewest before, for
+    conversations that stay elsewhere, would get all new ones.
 
     Args:
         profile: the plugins.
@@ -67,6 +68,10 @@ def schedule(
     for member in profile.filters:
         pods = _filter(profile, member, request, pods, cycle)
         filtered[member.name] = len(pods.pods)
+    allowed = pods
+    for member in profile.preferences:
+        pods = _filter(profile, member, request, pods, cycle, must=False)
+        filtered[member.name] = len(pods.pods)
     scores, total = _score(profile, request, pods, cycle)
     rows = _best(total, pods, rng)
     best = rows[0]
@@ -76,9 +81,12 @@ def schedule(
     if match is not None:
         share = match.item(best)
         tokens = round(tokens * (1.0 - share * cycle.prefix_span))
+    picked = [pods.pods[row] for row in rows[:most]]
+    if len(picked) < most and len(pods.pods) < len(allowed.pods):
+        picked += _others(allowed, pods, most - len(picked), rng)
     undo = _record(profile, request, pods.pods[best], cycle) if record else ()
     return Decision(
-        pods=tuple([pods.pods[row] for row in rows[:most]]),
+        pods=tuple(picked),
         candidates=pods,
         total=total,
         scores=scores,
@@ -139,7 +147,18 @@ def _prepare(profile: Profile, member: Member, request: Request, pods: Snapshot,
         cycle.prefix_match = before
 
 
-def _filter(profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle) -> Snapshot:
+def _others(allowed: Snapshot, preferred: Snapshot, count: int, rng: "Random") -> list[Pod]:
+    """Fallbacks beyond the pods that were preferred: those with the fewest requests in flight."""
+    known = preferred.rows
+    rows = [row for row, pod in enumerate(allowed.pods) if pod.address not in known]
+    counts = allowed.in_flight.tolist()
+    keys = zip([counts[row] for row in rows], _dice(len(rows), rng), rows, strict=True)
+    return [allowed.pods[key[2]] for key in sorted(keys)[:count]]
+
+
+def _filter(
+    profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle, *, must: bool = True
+) -> Snapshot:
     keep: BoolArray = profile.run(member, request, pods, cycle)
     if keep is FAULTY:
         return pods
@@ -150,7 +169,9 @@ def _filter(profile: Profile, member: Member, request: Request, pods: Snapshot, 
     if b"\0" not in keep.tobytes():
         return pods
     if not np.count_nonzero(keep):
-        raise Saturated(member.name)
+        if must:
+            raise Saturated(member.name)
+        return pods
     if cycle.prefix_match is not None:
         cycle.prefix_match = cycle.prefix_match[keep]
     return pods.select(keep)
@@ -224,16 +245,15 @@ def _best(total: FloatArray | list[float], pods: Snapshot, rng: "Random") -> lis
         return _best_of_few(total, pods, rng)
     # Whole numbers, so that a tie is an equality; negative, so that less is better as it is in the other keys.
     worth = np.rint(total * (-1 / TIE))
-    rows = _least((worth, pods.in_flight, pods.served), rng)
+    rows = _least((worth, pods.in_flight), rng)
     keys = zip(
         worth[rows].tolist(),
         pods.in_flight[rows].tolist(),
-        pods.served[rows].tolist(),
         _dice(len(rows), rng),
         rows,
         strict=True,
     )
-    return [key[4] for key in sorted(keys)]
+    return [key[3] for key in sorted(keys)]
 
 
 def _best_of_few(total: list[float], pods: Snapshot, rng: "Random") -> list[int]:
@@ -244,8 +264,8 @@ def _best_of_few(total: list[float], pods: Snapshot, rng: "Random") -> list[int]
     for value in total:
         less = value * (-1 / TIE)
         worth.append(less + _ROUND - _ROUND if -_WHOLE < less < _WHOLE else less)
-    keys = zip(worth, pods.in_flight.tolist(), pods.served.tolist(), _dice(count, rng), range(count), strict=True)
-    return [key[4] for key in sorted(keys)[:MAX_PODS]]
+    keys = zip(worth, pods.in_flight.tolist(), _dice(count, rng), range(count), strict=True)
+    return [key[3] for key in sorted(keys)[:MAX_PODS]]
 
 
 def _dice(count: int, rng: "Random") -> list[float]:

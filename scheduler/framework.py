@@ -6,8 +6,9 @@ one thread, so a plugin needs no locks; none may block, read a clock or roll dic
 `cycle.rng` are there.
 
 Optional class attributes: `scraped_only`, True for a scorer that looks at nothing but `kv_usage`, `ttft`, `tpot` and
-`adapters` of the pods, is then asked once per snapshot, not per request. Two more steer the builder
-(`scheduler.builder`):
+`adapters` of the pods, is then asked once per snapshot, not per request. `prefers`, True for a filter that says where a
+request is best served, not where it can be served: it runs after the others, the pods that it leaves out remain as
+fallbacks, and it refuses nothing. Two more steer the builder (`scheduler.builder`):
 
 - `needs`: names of plugins that must be built along with this one, because this one reads what they prepare. They take
   part in every phase but filter and score, unless they are enabled there too.

@@ -85,7 +85,7 @@ class Profile:
         Args:
             plugins: every plugin that was built, by name. All of them prepare, record and watch, if they can.
             arguments: what each was built with, by name.
-            filters: names, in the order in which they run.
+            filters: names, in the order in which they run; those that only prefer run last.
             scorers: names and weights.
             on_fault: told of every fault of a plugin.
             observe: gives for each plugin what is told the time of its runs; needs `clock`.
@@ -102,7 +102,9 @@ class Profile:
         self.clock = clock
         every = self.plugins.items()
         self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
-        self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters]
+        self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters if not _prefers(plugins[name])]
+        #: Filters that only prefer. They run after the others, whatever order they are written in.
+        self.preferences = [Member(name, FILTER, _filter(plugins[name])) for name in filters if _prefers(plugins[name])]
         self.scorers = [
             Member(name, SCORE, _scorer(plugins[name]), scraped_only=_scraped_only(plugins[name]))
             for name, _ in scorers
@@ -110,7 +112,7 @@ class Profile:
         self.recorders = [Member(name, PICKED, p.picked) for name, p in every if isinstance(p, Recorder)]
         self.watchers = [Member(name, LEFT, p.left) for name, p in every if isinstance(p, PodWatcher)]
         if observe is not None:
-            for member in (*self.preparers, *self.filters, *self.scorers, *self.recorders):
+            for member in (*self.preparers, *self.filters, *self.preferences, *self.scorers, *self.recorders):
                 member.observe = observe(member.name, member.phase)
         self.weights: dict[str, float] = dict(scorers)
         self.scorer_names = tuple(self.weights)
@@ -169,6 +171,10 @@ class Profile:
 
 def _filter(plugin: Filter) -> Callable[..., Any]:
     return plugin.keep
+
+
+def _prefers(plugin: Filter) -> bool:
+    return bool(getattr(plugin, "prefers", False))
 
 
 def _scorer(plugin: Scorer) -> Callable[..., Any]:

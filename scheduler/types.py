@@ -361,7 +361,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         order = np.argsort(-np.asarray(self.total), kind="stable").tolist()
         # The picked pods first, in their order: ties were broken by more than the totals show.
         rows = self.candidates.rows
-        first = [rows[pod.address] for pod in self.pods]
+        first = [rows[pod.address] for pod in self.pods if pod.address in rows]
         rest = [row for row in order if row not in set(first)]
         return [
             {

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
-from scheduler.framework import Cycle, PluginParams
-from scheduler.scaling import min_max
+from scheduler.framework import MAX_SCORE, NEUTRAL_SCORE, Cycle, PluginParams
 from scheduler.types import FloatArray, Request, Snapshot
 
 
@@ -15,7 +15,11 @@ class LeastLatencyParams(PluginParams):
 
 
 class LeastLatency:
-    """Score: TTFT and TPOT, each min-max scaled over the pods where it is known (elsewhere 50), then blended."""
+    """Score: of TTFT and of TPOT, 100 * least / own, then blended; unknown: 50. Equal latencies score equal.
+
+    Points are in proportion to the latencies: a pod that takes twice as long has half of them, and one that differs by
+    milliseconds has almost as many. The documented page has no formula.
+    """
 
     name: ClassVar[str] = "least-latency"
     Params: ClassVar[type[PluginParams]] = LeastLatencyParams
@@ -26,6 +30,13 @@ class LeastLatency:
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:  # noqa: ARG002 - contract
         # A mean of 0 seconds is an engine that has not answered yet, not one that is infinitely fast.
-        ttft = min_max(pods.ttft, pods.ttft > 0)
-        tpot = min_max(pods.tpot, pods.tpot > 0)
-        return ttft * self._factor + tpot * (1 - self._factor)
+        return _points(pods.ttft) * self._factor + _points(pods.tpot) * (1 - self._factor)
+
+
+def _points(latency: FloatArray) -> FloatArray:
+    known = latency > 0
+    points = np.full(len(latency), NEUTRAL_SCORE)
+    measured = latency[known]
+    if len(measured):
+        points[known] = MAX_SCORE * (float(measured.min()) / measured)
+    return points

@@ -36,6 +36,7 @@ class PrefixAffinity:
     name: ClassVar[str] = "prefix-affinity"
     Params: ClassVar[type[PluginParams]] = PrefixAffinityParams
     needs: ClassVar[tuple[str, ...]] = ("prefix-cache",)
+    prefers: ClassVar[bool] = True
 
     def __init__(self, params: PrefixAffinityParams) -> None:
         self._threshold = params.threshold

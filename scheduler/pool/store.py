@@ -65,7 +65,8 @@ class PodStore:
     def set_pods(self, pods: Iterable[Pod], now: float) -> tuple[list[Pod], list[Pod]]:
         """Makes `pods` the pool, in this order; of equal addresses the first. Returns who joined and who left.
 
-        A pod that stays keeps all that is known of it. Of one that left, only its requests in flight are still counted.
+        A pod that stays keeps all that is known of it. Of one that left, or whose address another pod has now, only its
+        requests in flight are still counted.
         """
         wanted: dict[str, Pod] = {}
         for pod in pods:
@@ -74,25 +75,25 @@ class PodStore:
         if tuple(wanted.values()) == before:
             return [], []
         left = [pod for pod in before if pod.address not in wanted]
-        staying = [entries[pod.address] for pod in before if pod.address in wanted]
-        # A newcomer would win every tie, by requests served so far, until it has served as many as the others ever did.
-        level = min((entry.served + entry.head_start for entry in staying), default=0)
 
         joined = []
+        replaced = []
         columns = Columns(len(wanted))
         for row, (address, pod) in enumerate(wanted.items()):
             entry = entries.get(address)
             if entry is None or entry.row < 0:
                 if entry is None:
                     entry = entries[address] = _Entry(pod, self._pooled)
-                entry.head_start = max(level - entry.served, 0)
                 joined.append(pod)
+            elif _another(entry.pod, pod):
+                entry.forget()
+                replaced.append(pod)
             else:
                 columns.copy_measured(row, old, entry.row)
             entry.pod, entry.row = pod, row
             columns.in_flight[row] = entry.in_flight
             columns.in_flight_tokens[row] = entry.tokens
-            columns.served[row] = entry.served + entry.head_start
+            columns.served[row] = entry.served
             self._publish_prefill(entry, columns)
         for pod in left:
             entry = entries[pod.address]
@@ -102,7 +103,7 @@ class PodStore:
                 del entries[pod.address]
         self._columns = columns
         self._renew(tuple(wanted.values()), now)
-        for pod in left:
+        for pod in (*left, *replaced):
             self._on_left(pod)
         return joined, left
 
@@ -360,7 +361,7 @@ class PodStore:
         columns, snapshot = self._columns, self._snapshot
         columns.in_flight[row] = entry.in_flight
         columns.in_flight_tokens[row] = entry.tokens
-        columns.served[row] = entry.served + entry.head_start
+        columns.served[row] = entry.served
         self._publish_prefill(entry, columns)
         if entry.scraped_at == -inf:
             return
@@ -424,7 +425,7 @@ class _Entry:
     """One pod: its live counters, and what is needed to go on measuring it."""
 
     __slots__ = (
-        "_pooled", "backlog", "error", "exact", "failing_since", "failures", "head_start", "in_flight", "pace", "pod",
+        "_pooled", "backlog", "error", "exact", "failing_since", "failures", "in_flight", "pace", "pod",
         "row", "scraped_at", "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "trouble",
         "ttft",
     )  # fmt: skip
@@ -437,8 +438,6 @@ class _Entry:
         self.in_flight = 0
         self.tokens = 0
         self.served = 0
-        #: Added to `served` where pods are compared by it.
-        self.head_start = 0
         self.backlog = Backlog()
         self.forget()
 
@@ -458,6 +457,11 @@ class _Entry:
         self.pace = Pace()
         #: Whether times to first token are seen of each request there.
         self.exact = False
+
+
+def _another(before: Pod, now: Pod) -> bool:
+    """Whether an address was given to another pod: by its name, where both have one that is not the address again."""
+    return before.name != now.name and before.name not in ("", before.address) and now.name not in ("", now.address)
 
 
 def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]:

@@ -195,7 +195,9 @@ class TestBuild:
         profile = built(
             configured(filters_enabled=("lora-affinity", "least-request"), scores=[ScorerRef("queue", 2), "gpu-usage"])
         )
-        assert filters(profile) == ["lora-affinity", "least-request"]
+        assert filters(profile) == ["least-request"]
+        # What only prefers runs after the others.
+        assert [member.name for member in profile.preferences] == ["lora-affinity"]
         assert list(profile.weights.items()) == [("queue", 2), ("kv-cache", 1)]
         assert filters(built(configured(filters_enabled=()))) == []
         assert built(configured(scores=[])).weights == {}

@@ -13,8 +13,9 @@ from scheduler import cycle
 from scheduler.config import MAX_PODS
 from scheduler.cycle import FEW, record_at, schedule
 from scheduler.errors import NoReadyPod, Saturated
+from scheduler.framework import Cycle
 from scheduler.profile import BadAnswer, Profile
-from scheduler.types import Decision, Snapshot
+from scheduler.types import Decision, Request, Snapshot
 
 
 def decide(profile: Profile, pods: Snapshot, *, text: str = "", seed: int = 1, **how: Any) -> Decision:
@@ -40,12 +41,17 @@ class TestPick:
         assert picked(decision) == list(range(count))[::-1][:MAX_PODS]
 
     @pytest.mark.parametrize("count", [4, 40])
-    def test_ties_go_to_the_fewest_in_flight_then_served(self, count: int) -> None:
-        rows = [P(in_flight=9, served=0)] * count
-        rows[0] = P(in_flight=1, served=9)
-        rows[2] = P(in_flight=1, served=3)
-        rows[3] = P(in_flight=2, served=0)
+    def test_ties_go_to_the_fewest_in_flight(self, count: int) -> None:
+        rows = [P(in_flight=9)] * count
+        rows[0], rows[2], rows[3] = P(in_flight=2), P(in_flight=1), P(in_flight=3)
         assert picked(decide(scoring(*[50.0] * count), snapshot(*rows)))[:3] == [2, 0, 3]
+
+    def test_who_served_fewest_before_does_not_get_every_new_conversation(self) -> None:
+        """Hours of conversations that stay on seven of eight pods, then 32 new ones, one after the other."""
+        rows = [P(served=10_000)] * 7 + [P(served=3)]
+        seen = Counter(picked(decide(scoring(*[50.0] * 8), snapshot(*rows), seed=seed))[0] for seed in range(32))
+        assert len(seen) >= 6
+        assert max(seen.values()) <= 12
 
     def test_rounding_is_a_tie(self) -> None:
         pods = snapshot(P(in_flight=2), P(in_flight=1))
@@ -77,9 +83,51 @@ class TestPick:
         pods = snapshot(*rows)
         profile = scoring(*worth[: len(rows)])
         rows_picked = picked(decide(profile, pods, seed=seed))
-        keys = [(-worth[row], rows[row].in_flight, rows[row].served) for row in range(len(rows))]
+        keys = [(-worth[row], rows[row].in_flight) for row in range(len(rows))]
         assert [keys[row] for row in rows_picked] == sorted(keys)[:MAX_PODS]
         assert len(set(rows_picked)) == len(rows_picked)
+
+
+class Preferring:
+    """A filter that prefers one pod."""
+
+    name = "preferring"
+    prefers = True
+
+    def __init__(self, *rows: int) -> None:
+        self._rows = rows
+
+    def keep(self, request: Request, pods: Snapshot, cycle: Cycle) -> np.ndarray:
+        return np.array([pod.address in {address(row) for row in self._rows} for pod in pods.pods], np.bool_)
+
+
+class Free:
+    """A filter that leaves out pods that queue."""
+
+    name = "free"
+
+    def keep(self, request: Request, pods: Snapshot, cycle: Cycle) -> np.ndarray:
+        return pods.waiting < 10
+
+
+class TestPreferences:
+    @pytest.mark.parametrize("order", [("preferring", "free"), ("free", "preferring")])
+    def test_the_order_of_filters_does_not_decide_between_an_answer_and_a_refusal(self, order: tuple[str, str]) -> None:
+        profile = Profile(plugins={"preferring": Preferring(0), "free": Free()}, filters=order)
+        pods = snapshot(P(waiting=50, in_flight=5), P(waiting=0, in_flight=1), P(waiting=0, in_flight=2))
+        # The one that is preferred is full: the others serve.
+        assert [pod.address for pod in decide(profile, pods).pods] == [address(1), address(2)]
+
+    def test_who_is_not_preferred_is_a_fallback(self) -> None:
+        profile = Profile(plugins={"preferring": Preferring(1)}, filters=["preferring"])
+        decision = decide(profile, snapshot(P(in_flight=5), P(in_flight=9), P(in_flight=2), P(in_flight=1)))
+        assert [pod.address for pod in decision.pods] == [address(row) for row in (1, 3, 2, 0)]
+        assert decision.filtered == {"preferring": 1}
+        assert [row["pod"] for row in decision.explain()] == [address(1)]
+
+    def test_preferring_nobody_refuses_nothing(self) -> None:
+        profile = Profile(plugins={"preferring": Preferring()}, filters=["preferring"])
+        assert len(decide(profile, snapshot(P(), P())).pods) == 2
 
 
 class TestTotals:

@@ -2,7 +2,7 @@ import pytest
 from support.snapshots import P, cycle, request, snapshot
 
 from scheduler.plugins.lora_affinity import LoraAffinity, LoraAffinityParams
-from scheduler.types import Adapters
+from scheduler.types import Adapters, Snapshot
 
 
 def adapters(running: str = "", waiting: str = "", capacity: int = 2) -> P:
@@ -35,3 +35,58 @@ def test_keep(model: str, pods: list[P], kept: list[bool]) -> None:
 
 def test_base_models_come_as_a_list_in_a_document() -> None:
     assert LoraAffinityParams.model_validate({"baseModels": ["a", "b"]}).base_models == ("a", "b")
+
+
+def send(plugin: LoraAffinity, model: str, row: int, pods: Snapshot) -> None:
+    plugin.keep(request(model=model), pods, cycle())
+    plugin.picked(request(model=model), pods.pods[row], cycle())
+
+
+def test_an_adapter_that_is_idle_stays_where_it_was_sent() -> None:
+    plugin = LoraAffinity(LoraAffinityParams())
+    busy, idle = snapshot(adapters("sql"), adapters(), adapters()), snapshot(adapters(), adapters(), adapters())
+    send(plugin, "sql", 0, busy)
+    assert plugin.keep(request(model="sql"), idle, cycle()).tolist() == [True, False, False]
+    plugin.left(idle.pods[0])
+    assert plugin.keep(request(model="sql"), idle, cycle()).tolist() == [True, True, True]
+
+
+def test_its_place_goes_to_others_that_were_sent_later() -> None:
+    plugin = LoraAffinity(LoraAffinityParams())
+    for model in ("a", "b", "c"):
+        send(plugin, model, 0, snapshot(adapters(model), adapters()))
+    # Two places: one has been taken over.
+    idle = snapshot(adapters(), adapters())
+    kept = [plugin.keep(request(model=model), idle, cycle()).tolist() for model in ("a", "b", "c")]
+    assert kept == [[True, True], [True, False], [True, False]]
+    # And what runs has its place before all.
+    running = snapshot(adapters("d e"), adapters())
+    assert plugin.keep(request(model="c"), running, cycle()).tolist() == [False, True]
+
+
+def test_names_that_no_engine_reported_are_not_remembered() -> None:
+    plugin = LoraAffinity(LoraAffinityParams())
+    pods = snapshot(adapters("a"), adapters())
+    send(plugin, "made-up", 0, pods)
+    assert plugin.keep(request(model="made-up"), pods, cycle()).tolist() == [True, True]
+    assert list(plugin.memory()) == []
+
+
+def test_without_a_known_number_of_places_not_without_end() -> None:
+    plugin = LoraAffinity(LoraAffinityParams())
+    names = [f"m{number}" for number in range(300)]
+    for name in names:
+        send(plugin, name, 0, snapshot(adapters(name, capacity=0), adapters(capacity=0)))
+    assert len(list(plugin.memory())) == 256
+
+
+def test_what_other_processes_sent_is_known() -> None:
+    one, other = LoraAffinity(LoraAffinityParams()), LoraAffinity(LoraAffinityParams())
+    one.share(1, other.told)
+    send(one, "sql", 1, snapshot(adapters(), adapters("sql")))
+    idle = snapshot(adapters(), adapters())
+    assert other.keep(request(model="sql"), idle, cycle()).tolist() == [False, True]
+    newcomer = LoraAffinity(LoraAffinityParams())
+    for where, data in one.memory():
+        newcomer.told(where, data)()
+    assert newcomer.keep(request(model="sql"), idle, cycle()).tolist() == [False, True]
