@@ -31,10 +31,9 @@ def problems(sharing: SharingConfig, decoded: Decoded) -> Iterator[Problem]:
     yield from _tls(redis)
     if redis.username_file is not None and redis.password_file is None:
         yield Problem("has no passwordFile beside it", (*_REDIS, "usernameFile"), at_key=True)
-    given = {"secretFile": sharing.secret_file is not None, "scrape": sharing.scrape != "each"}
-    for key in [key for key, value in given.items() if value and not redis.on]:
+    if sharing.secret_file is not None and not redis.on:
         reason = "without redis.url or redis.sentinel nothing is shared"
-        yield Problem(reason, ("sharing", key), at_key=True)
+        yield Problem(reason, ("sharing", "secretFile"), at_key=True)
 
 
 def _tls(redis: RedisConfig) -> Iterator[Problem]:

@@ -40,21 +40,27 @@ def server_binary() -> str:
     )
 
 
+#: What a server logs when it answers, and what a Sentinel does.
+_UP: Final = ("eady to accept connections", "+monitor master")
+_STATELESS: Final = ("--save", "", "--appendonly", "no")
+
+
 class RedisServer:
     """A server on a Unix socket, without persistence. Start it with `async with`; it ends with that.
 
     Args:
         port: of 127.0.0.1 to listen on, too; 0: none.
+        configuration: a file of the server's own, which it may write.
         arguments: further ones of the server.
     """
 
-    def __init__(self, *, port: int = 0, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, port: int = 0, configuration: Path | None = None, arguments: tuple[str, ...] = ()) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="infer-gateway-redis-"))
         self.socket = self._folder / "redis.sock"
         #: As in `sharing.redis.url`.
         self.url = f"unix://{self.socket}"
-        self._port = port
-        self._arguments = arguments
+        self.port = port
+        self._arguments = (*(() if configuration is None else (str(configuration),)), *_STATELESS, *arguments)
         self.process: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,12 +84,12 @@ class RedisServer:
         self.socket.unlink(missing_ok=True)
         # Its log goes to standard output, which `Child` does not read for its lines.
         command = [
-            server_binary(), "--port", str(self._port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket),
-            "--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
+            server_binary(), *self._arguments, "--port", str(self.port), "--bind", "127.0.0.1",
+            "--unixsocket", str(self.socket), "--dir", str(self._folder),
         ]  # fmt: skip
         shell = [sys.executable, "-c", "import os, sys; os.dup2(2, 1); os.execv(sys.argv[1], sys.argv[1:])", *command]
         self.process = await Child.start("redis", shell)
-        await self.process.line(lambda line: "eady to accept connections" in line, START_TIMEOUT)
+        await self.process.line(lambda line: any(one in line for one in _UP), START_TIMEOUT)
 
     async def kill(self) -> None:
         """SIGKILL, as a crash."""

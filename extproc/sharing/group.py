@@ -185,7 +185,7 @@ class Group:
         if message.epoch > member.epoch:
             # Another run: what the one before had in flight ended with it.
             member.end()
-            member.epoch, member.next = message.epoch, 0
+            member.epoch, member.next, member.exact = message.epoch, 0, False
         if message.number > member.next:
             self.lost += message.number - member.next
             member.exact = False

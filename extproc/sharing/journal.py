@@ -85,7 +85,9 @@ class Journal:
         """
         if self._whole and now - self._whole_at >= WHOLE_INTERVAL and not last:
             # What waits is told after it: who is told twice of a request counts it once.
-            events = {name: [*topic.in_flight()] for name, topic in self._topics.items()}
+            events = {
+                name: [topic.outward(event, now) for event in topic.in_flight()] for name, topic in self._topics.items()
+            }
             self._whole, self._whole_at = False, now
             return self._encoded(events, whole=True, wanted=wanted)
         some, self._waiting = self._waiting[:MAX_EVENTS], self._waiting[MAX_EVENTS:]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ def exported() -> dict[str, frozenset[str]]:
     metrics.scraped(0.01)
     metrics.scrape_failed("timeout")
     metrics.reloaded("applied")
+    metrics.watch_sharing(lambda: defaultdict(float, up=1.0))
     metrics.watch_keys(lambda: [{"issuer": "i", "keys": 1, "usable": True, "fetches": 2, "failures": 1, "age": 3.0}])
     families = text_string_to_metric_families(metrics.exposition().decode() + restarts_page({"0": 1}))
     return {

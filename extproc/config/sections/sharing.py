@@ -1,6 +1,6 @@
 """What gateways tell each other, and by what."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -82,10 +82,6 @@ class SharingConfig(Section):
         " all; read again when it changes. Left out: one is made in Redis, where whoever reads Redis finds it.",
     )
     redis: RedisConfig = Field(default=RedisConfig(), description="The Redis or Valkey that carries it.")
-    scrape: Literal["each", "one"] = Field(
-        default="each",
-        description="Who asks pods for their metrics. each: every gateway. one: one for all, which tells the others.",
-    )
 
     @property
     def on(self) -> bool:

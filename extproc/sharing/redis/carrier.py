@@ -144,8 +144,7 @@ class Carrier:
         if not self._tasks:
             return
         writing, *others = self._tasks
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        await _ended(writing)
         with contextlib.suppress(*_ERRORS):
             async with asyncio.timeout(WRITE_TIMEOUT):
                 client = await connected(self._config, patience=WRITE_TIMEOUT)
@@ -153,9 +152,7 @@ class Carrier:
                     await self._add(client, self._journal.take(time.monotonic(), last=True))
                 finally:
                     await client.aclose()
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*map(_ended, others))
         self._tasks = []
 
     # Writing
@@ -172,12 +169,7 @@ class Carrier:
                 self._prepared.set()
                 kept_at = 0.0
                 while True:
-                    now = time.monotonic()
-                    if now - kept_at > KEEP_INTERVAL:
-                        kept_at = now
-                        await self._keep(client)
-                        await self._prepare(client)
-                    if message and now - since > GIVE_UP:
+                    if message and time.monotonic() - since > GIVE_UP:
                         self._journal.tell_all()
                         message = b""
                     if not message:
@@ -190,8 +182,12 @@ class Carrier:
                     await self._add(client, message)
                     message = b""
                     retry = FIRST_RETRY
+                    if time.monotonic() - kept_at >= KEEP_INTERVAL:
+                        kept_at = time.monotonic()
+                        await self._keep(client)
+                        await self._prepare(client)
             except _ERRORS as error:
-                self._detail = f"writing: {str(error) or type(error).__name__}"
+                self._detail = f"writing: {type(error).__name__}: {error}"
             except Exception:
                 # An event that cannot be sent. What is in flight is told anew.
                 log.exception("internal error")
@@ -254,7 +250,7 @@ class Carrier:
                     if entries and (self._read_up or len(entries) < MOST_ENTRIES):
                         await asyncio.sleep(PACE)
             except _ERRORS as error:
-                self._detail = f"reading: {str(error) or type(error).__name__}"
+                self._detail = f"reading: {type(error).__name__}: {error}"
             except Exception:
                 log.exception("internal error")
             finally:
@@ -329,6 +325,13 @@ def _entries(reply: Any) -> Sequence[tuple[bytes, Sequence[bytes]]]:
         return ()
     streams = reply.values() if isinstance(reply, dict) else [stream[1] for stream in reply]
     return [(entry[0], entry[1]) for stream in streams for entry in stream]
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancels a task until it ends: a connection that breaks just then makes another error of it."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=TICK)
 
 
 async def _close(client: Any) -> None:

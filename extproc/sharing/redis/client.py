@@ -1,10 +1,11 @@
 """Clients of Redis or Valkey, as the configuration names the server. Nothing is connected yet."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from extproc.config.sections.sharing import RedisConfig
+from extproc.config.sections.sharing import RedisConfig, SentinelConfig
 from extproc.errors import GatewayError
 
 try:
@@ -28,6 +29,9 @@ class _Credentials(CredentialProvider):
     def __init__(self, username_file: str | None, password_file: str) -> None:
         self._username_file = username_file
         self._password_file = password_file
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return await asyncio.to_thread(self.get_credentials)
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         password = _line(self._password_file)
@@ -60,32 +64,44 @@ async def connected(config: RedisConfig, *, patience: float) -> "Redis | RedisCl
     if config.tls:
         files = {"ssl_ca_certs": config.ca_file, "ssl_certfile": config.cert_file, "ssl_keyfile": config.key_file}
         tls = {"ssl": True, **{name: path for name, path in files.items() if path is not None}}
-    client = _client(config, options, tls)
+    client = await _client(config, options, tls)
     callback: Any = _as_it_is
     for name in _AS_IT_IS:
         client.set_response_callback(name, callback)
-    await client.initialize()
+    try:
+        await client.initialize()
+    except BaseException:
+        await client.aclose()
+        raise
     return client
 
 
-def _client(config: RedisConfig, options: dict[str, Any], tls: dict[str, Any]) -> "Redis | RedisCluster":
+async def _client(config: RedisConfig, options: dict[str, Any], tls: dict[str, Any]) -> "Redis | RedisCluster":
     url = config.url or ""
     if config.sentinel is not None:
-        sentinel = config.sentinel
-        own: dict[str, Any] = {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **tls}
-        if sentinel.password_file is not None:
-            own["password"] = _line(sentinel.password_file)
-        hosts = [_host_port(address) for address in sentinel.addresses]
-        found = Sentinel(hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
-        client = found.master_for(str(sentinel.service), db=config.database, **options, **tls)
-        assert isinstance(client, Redis)  # noqa: S101 - by default
-        return client
-    if url.startswith("unix:"):
+        host, port = await _primary(config.sentinel, tls)
+    elif url.startswith("unix:"):
         return Redis(unix_socket_path=url.removeprefix("unix://"), db=config.database, **options)
-    host, port = _host_port(url.partition("://")[2])
+    else:
+        host, port = _host_port(url.partition("://")[2])
     if config.cluster:
         return RedisCluster(host=host, port=port, **options, **tls)
     return Redis(host=host, port=port, db=config.database, **options, **tls)
+
+
+async def _primary(config: SentinelConfig, tls: dict[str, Any]) -> tuple[str, int]:
+    """Where the Sentinels see the primary. Asked anew at each connection: one that was deposed refuses to write."""
+    own: dict[str, Any] = {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **tls}
+    if config.password_file is not None:
+        own["password"] = _line(config.password_file)
+    hosts = [_host_port(address) for address in config.addresses]
+    found = Sentinel(hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+    try:
+        host, port = await found.discover_master(str(config.service))
+    finally:
+        for one in found.sentinels:
+            await one.aclose()
+    return str(host), int(port)
 
 
 def _host_port(address: str) -> tuple[str, int]:

@@ -34,6 +34,20 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ dig "envoy" "adminSocket" "/var/run/infer-gateway/envoy-admin.sock" .Values.gateway }}
 {{- end -}}
 
+{{/* The gateway's configuration, with what `sharing` adds. */}}
+{{- define "infer-gateway.configuration" -}}
+{{- $gateway := deepCopy .Values.gateway -}}
+{{- if .Values.sharing.enabled -}}
+{{- $own := dict "redis" .Values.sharing.redis "secretFile" (printf "%s/secret" (include "infer-gateway.sharingFolder" .)) -}}
+{{- $_ := set $gateway "sharing" (mergeOverwrite $own (default dict $gateway.sharing)) -}}
+{{- end -}}
+{{- toYaml $gateway -}}
+{{- end -}}
+
+{{- define "infer-gateway.sharingFolder" -}}
+/etc/infer-gateway/sharing
+{{- end -}}
+
 {{- define "infer-gateway.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
