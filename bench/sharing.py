@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +103,7 @@ async def play_others(url: str, count: int, rate: float) -> None:
         client = await connected(config.redis, patience=5.0)
         origin = (b"other%03d" % number, "0")
         topics: dict[str, Replica] = {}
-        journal = Journal(origin, 0, topics, lambda: secret.seal, lambda: None)  # type: ignore[arg-type]
+        journal = Journal(origin, 0, topics, lambda: secret.seal, lambda: None)
 
         def tell(event: Event) -> None:
             journal.add(TOPIC, event)
@@ -124,7 +125,7 @@ async def play_others(url: str, count: int, rate: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def others(url: str, options: argparse.Namespace):
+async def others(url: str, options: argparse.Namespace) -> AsyncIterator[None]:
     command = [sys.executable, __file__, "--play", url, "--others", str(options.others), "--own", str(options.own)]
     process = await asyncio.create_subprocess_exec(*command)
     try:

@@ -95,8 +95,8 @@ def test_each_gateway_of_the_stack_of_two_is_that_of_the_stack_of_one() -> None:
 
 def test_ports_on_the_host_do_not_meet() -> None:
     _, two = services()
-    ports = [port.rpartition(":")[0].rpartition(":")[2] for one in two.values() for port in one.get("ports", ())]
-    assert sorted(ports) == ["8080", "9090", "9092"]
+    ports = [port for one in two.values() for port in one.get("ports", ())]
+    assert sorted(ports) == ["${LISTEN:-127.0.0.1}:${PORT:-8080}:8080", "127.0.0.1:9090:9090", "127.0.0.1:9092:9090"]
 
 
 async def test_envoy_takes_the_balancers_configuration_and_both_gateways_are_in_it() -> None:

@@ -33,14 +33,14 @@ class Member:
         tell = self.gateways.teller(TOPIC)
         self.store = SharedStore(2.0, lambda _pod: None, tell)
         self.store.set_pods(PODS, 0.0)
-        self.replica = self.gateways.topics[TOPIC] = Replica(tell, 0)  # type: ignore[assignment]
-        self.replica.share_store(self.store)  # type: ignore[attr-defined]
+        self.replica = self.gateways.topics[TOPIC] = Replica(tell, 0)
+        self.replica.share_store(self.store)
         self.profile, _ = build(SchedulerConfig(), in_tree_registry())
-        self.replica.share_plugins(self.profile)  # type: ignore[attr-defined]
+        self.replica.share_plugins(self.profile)
 
     def _seed(self, seed: int) -> None:
         self.seeds.append(seed)
-        self.replica.reseed(seed)  # type: ignore[attr-defined]
+        self.replica.reseed(seed)
 
     def in_flight(self) -> list[int]:
         return [row["in_flight"] for row in self.store.statistics(0.0)]

@@ -40,7 +40,8 @@ class Topic:
 
 
 def made() -> tuple[Topic, Journal, list[None]]:
-    topic, due = Topic(), []
+    due: list[None] = []
+    topic = Topic()
     return topic, Journal(ORIGIN, 2, {"t": topic}, lambda: b"seal", lambda: due.append(None)), due
 
 
