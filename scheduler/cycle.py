@@ -62,6 +62,12 @@ def schedule(
         raise NoReadyPod("no pod is ready" if request.subset is None else "no pod of the allowed subset is ready")
     if pods.resting is not None:
         pods = _awake(pods, pods.resting)
+    if pods.refusing is not None:
+        pods = _without(pods, pods.refusing)
+    if pods.missing:
+        missing = pods.missing.get(request.model)
+        if missing is not None:
+            pods = _without(pods, missing)
     for member in profile.preparers:
         _prepare(profile, member, request, pods, cycle)
     filtered: dict[str, int] = {}
@@ -132,6 +138,11 @@ def _awake(pods: Snapshot, resting: BoolArray) -> Snapshot:
     """Without the pods that failed lately, unless that is most of them: then it is not the pods that are at fault."""
     left = len(pods.pods) - np.count_nonzero(resting)
     return pods.select(~resting) if left and left >= len(pods.pods) * MIN_AWAKE else pods
+
+
+def _without(pods: Snapshot, some: BoolArray) -> Snapshot:
+    """Without some pods, unless that is all of them: one of them may have changed its mind."""
+    return pods if some.all() else pods.select(~some)
 
 
 def _prepare(profile: Profile, member: Member, request: Request, pods: Snapshot, cycle: Cycle) -> None:

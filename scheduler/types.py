@@ -106,8 +106,8 @@ class Snapshot:
     """
 
     __slots__ = (
-        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_tokens", "kv_usage", "pods",
-        "prefill", "resting", "running", "served", "tpot", "ttft", "waiting",
+        "_rows", "_selected", "adapters", "derived", "in_flight", "in_flight_tokens", "kv_tokens", "kv_usage",
+        "missing", "pods", "prefill", "refusing", "resting", "running", "served", "tpot", "ttft", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -130,6 +130,10 @@ class Snapshot:
         self.pods = pods
         #: Pods that failed lately and are left alone for now; None: no pod.
         self.resting = resting
+        #: Pods that said that they have no room; None: no pod.
+        self.refusing: BoolArray | None = None
+        #: By model: pods that said that they do not know it.
+        self.missing: dict[str, BoolArray] = {}
         #: Requests in the engine's queue, including those that arrived since the scrape as far as the gateway knows.
         self.waiting = waiting
         #: Requests that the engine is computing.
@@ -247,6 +251,9 @@ class Snapshot:
             prefill=self.prefill[:, rows],
             resting=_any(None if self.resting is None else self.resting[rows]),
         )
+        if self.refusing is not None:
+            selected.refusing = _any(self.refusing[rows])
+        selected.missing = {model: mask[rows] for model, mask in self.missing.items()}
         if len(self._selected) < MAX_SELECTIONS:
             self._selected[mask] = (rows, selected)
         return selected
@@ -256,6 +263,8 @@ class Snapshot:
         other = Snapshot.__new__(Snapshot)
         other.pods = self.pods
         other.resting = self.resting
+        other.refusing = self.refusing
+        other.missing = self.missing
         other.waiting = whole.waiting[rows]
         other.running = whole.running[rows]
         other.kv_usage = self.kv_usage

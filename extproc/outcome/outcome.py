@@ -18,6 +18,12 @@ from extproc.protocol.headers import STATUS
 #: from there to its last.
 TTFT_TAG = "ttft-us"
 STREAM_TAG = "stream-us"
+#: The answer's header of that name.
+RETRY_TAG = "retry-after"
+#: Seconds for which a pod that answered 429 gets no request while others take some: as it says, within these bounds,
+#: or `DEFAULT_RETRY_AFTER` where it does not say. Whole minutes are a quota's, not a queue's.
+DEFAULT_RETRY_AFTER = 1.0
+MAX_RETRY_AFTER = 30.0
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +41,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     usage: TokenUsage = TokenUsage()
     #: Envoy's `%RESPONSE_CODE_DETAILS%`.
     details: str = ""
+    #: Seconds after which an answer of 429 may be followed by another request.
+    retry_after: float = DEFAULT_RETRY_AFTER
 
     @property
     def tpot(self) -> float | None:
@@ -58,6 +66,7 @@ def from_trailers(event: ResponseTrailers, earlier: Outcome) -> Outcome:
         stream=earlier.stream,
         usage=earlier.usage,
         details=_text(attributes, "response.code_details") or earlier.details,
+        retry_after=earlier.retry_after,
     )
 
 
@@ -69,6 +78,7 @@ def from_headers(event: ResponseHeaders) -> Outcome:
         served=event.served or _text(attributes, "upstream.address"),
         attempts=_integer(attributes, "upstream.request_attempt_count"),
         details=_text(attributes, "response.code_details"),
+        retry_after=_retry_after(event.headers.get(RETRY_TAG)),
     )
 
 
@@ -81,6 +91,7 @@ def from_log(entry: LogEntry) -> Outcome:
         stream=_seconds(entry.tags.get(STREAM_TAG, "")),
         usage=entry.usage,
         details=entry.details,
+        retry_after=_retry_after(entry.tags.get(RETRY_TAG, "")),
     )
 
 
@@ -97,3 +108,8 @@ def _text(attributes: Mapping[str, object], name: str) -> str:
 def _seconds(microseconds: str) -> float | None:
     """Seconds, or None: Envoy writes `-` for a time that it does not have."""
     return int(microseconds) / 1e6 if microseconds.isdecimal() else None
+
+
+def _retry_after(text: str) -> float:
+    """Seconds; a date, or whatever else it may be, is the default."""
+    return min(float(text), MAX_RETRY_AFTER) if text.isascii() and text.isdecimal() else DEFAULT_RETRY_AFTER

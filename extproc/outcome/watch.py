@@ -60,4 +60,5 @@ class AnswerWatch:
             stream=now - first_at,
             usage=seen.usage if self._reader is None else self._reader.usage,
             details=seen.details,
+            retry_after=seen.retry_after,
         )

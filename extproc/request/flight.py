@@ -4,7 +4,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from extproc.outcome.outcome import Outcome
+from extproc.outcome.outcome import DEFAULT_RETRY_AFTER, Outcome
 from extproc.outcome.watch import AnswerWatch
 from extproc.parsers import Api, ParsedRequest
 from extproc.protocol.events import ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Envoy's `%RESPONSE_CODE_DETAILS%` of an answer that the pod did not bring to its end.
 _BROKEN_OFF = "upstream_reset_after_response_started"
+#: What proxies log of a client that went away.
+_CLIENT_GONE = 499
 
 
 class Flight:
@@ -129,13 +131,21 @@ class Flight:
         served = outcome.served or picked
         for address in _failed_before(decision, served, outcome.attempts):
             self._failed_at(address, now)
-        if status is not None and status >= 500:
-            # No pod computed it: none holds its prefix.
+            # Which of the statuses that are retried it was, nobody tells. Others take what comes in the next second.
+            store.observe_refusal(address, DEFAULT_RETRY_AFTER, now)
+        # Of a client that went away, nobody knows how far the pod came.
+        computed = status is None or status < 400 or status == _CLIENT_GONE
+        if not computed:
+            # None holds its prefix.
             take_back(decision)
         if served != picked:
-            self._moved(request, served, now, computed=status is None or status < 500)
+            self._moved(request, served, now, computed=computed)
         if status is None:
             pass
+        elif status == 429:
+            store.observe_refusal(served, outcome.retry_after, now)
+        elif status == 404:
+            store.observe_missing(served, request.model, now)
         elif status >= 500 or outcome.details.startswith(_BROKEN_OFF):
             self._failed_at(served, now)
         else:

@@ -25,6 +25,8 @@ NOT_SCRAPED: Final = "S"  # address, monotonic seconds, why
 OUTCOME: Final = "o"  # address, TTFT or None, uncached tokens, TPOT or None, monotonic seconds, tokens ahead
 FAILED: Final = "f"  # address, monotonic seconds
 SUCCEEDED: Final = "g"  # address
+REFUSED: Final = "r"  # address, seconds, monotonic seconds
+MISSING: Final = "M"  # address, model, monotonic seconds
 MOVED: Final = "m"  # address of the pod that was picked, of the one that served
 
 #: What only processes of one machine tell each other: each gateway scrapes for itself.
@@ -120,7 +122,21 @@ class SharedStore(PodStore):
             self._tell((SUCCEEDED, address))
         super().observe_success_of_request(address)
 
+    def observe_refusal(self, address: str, seconds: float, now: float) -> None:
+        super().observe_refusal(address, seconds, now)
+        self._tell((REFUSED, address, seconds, now))
+
+    def observe_missing(self, address: str, model: str, now: float) -> None:
+        super().observe_missing(address, model, now)
+        self._tell((MISSING, address, model, now))
+
     # What another process did
+
+    def refused_elsewhere(self, address: str, seconds: float, now: float) -> None:
+        super().observe_refusal(address, seconds, now)
+
+    def missing_elsewhere(self, address: str, model: str, now: float) -> None:
+        super().observe_missing(address, model, now)
 
     def taken_elsewhere(self, address: str, tokens: int, now: float, waits: bool = True) -> Ticket:
         """Counts a request of another process, also at a pod that is not known here: not yet, or no more.
@@ -196,6 +212,8 @@ class Other:
             FAILED: self._failed,
             SUCCEEDED: store.succeeded_elsewhere,
             MOVED: store.moved_elsewhere,
+            REFUSED: store.refused_elsewhere,
+            MISSING: store.missing_elsewhere,
         }
 
     @property

@@ -30,6 +30,13 @@ OUTCOME_REFRESH = 0.1
 TROUBLE_REFRESH = 0.01
 
 
+#: Seconds for which a pod that does not know a model is not asked for it while others may know it: adapters are loaded
+#: at run time.
+MISSING_FOR = 30.0
+#: Names of models that some pod did not know: clients make up any.
+MOST_MISSING = 1000
+
+
 def _ignore(pod: Pod) -> None:
     pass
 
@@ -56,6 +63,9 @@ class PodStore:
         self._pace_changed = False
         #: Pods at which a request failed and none was answered since.
         self._troubled: set[_Entry] = set()
+        #: Pods that want no request for now, and until when; and the same of pods and models, by model and address.
+        self._refusing: dict[str, float] = {}
+        self._missing: dict[str, dict[str, float]] = {}
         self._snapshot = self._columns.snapshot((), 0.0, 0.0)
         #: When the current snapshot ends to be true.
         self._deadline = inf
@@ -168,6 +178,9 @@ class PodStore:
         if entry is not None and entry.row >= 0:
             entry.forget()
             self._columns.forget(entry.row)
+            self._refusing.pop(address, None)
+            for addresses in self._missing.values():
+                addresses.pop(address, None)
             self._deadline = -inf
             self._on_left(entry.pod)
 
@@ -238,6 +251,23 @@ class PodStore:
             self._troubled.discard(entry)
             self._deadline = -inf
 
+    def observe_refusal(self, address: str, seconds: float, now: float) -> None:
+        """A pod has no room: it gets no request for so many seconds while others take some."""
+        if self.has(address):
+            self._refusing[address] = max(self._refusing.get(address, 0.0), now + seconds)
+            self._deadline = -inf
+
+    def observe_missing(self, address: str, model: str, now: float) -> None:
+        """A pod does not know a model: it is not asked for that for a while, while others may know it."""
+        if model and self.has(address):
+            pods = self._missing.pop(model, {})
+            pods[address] = now + MISSING_FOR
+            # The newest last.
+            self._missing[model] = pods
+            if len(self._missing) > MOST_MISSING:
+                del self._missing[next(iter(self._missing))]
+            self._deadline = -inf
+
     def moved(self, picked: str, served: str) -> None:
         """A request that is over, and was counted as served by the pod that was picked, was served by another."""
         for address, change in ((picked, -1), (served, 1)):
@@ -267,7 +297,8 @@ class PodStore:
         snapshot = self.snapshot(now)
         gone = [entry for entry in self._entries.values() if entry.row < 0]
         here = [self._entries[pod.address] for pod in snapshot.pods]
-        return [_statistics(entry, snapshot, now) for entry in here + gone]
+        refusing = self._refusing
+        return [_statistics(entry, snapshot, now, refusing.get(entry.pod.address, 0.0)) for entry in here + gone]
 
     # Inside
 
@@ -300,9 +331,32 @@ class PodStore:
                 entry = self._entries[pod.address]
                 paces[entry.row] = entry.pace.beside(self._pace)
         resting, until = self._resting(len(pods), now) if self._troubled else (None, inf)
-        self._snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x, resting)
+        self._snapshot = snapshot = self._columns.snapshot(pods, now, self._pooled.mean_x, resting)
         self._deadline = min(self._columns.known_until(now), until)
-        return self._snapshot
+        if self._refusing:
+            self._refusing, snapshot.refusing = self._still(self._refusing, snapshot, now)
+        if self._missing:
+            missing: dict[str, dict[str, float]] = {}
+            for model, addresses in self._missing.items():
+                left, mask = self._still(addresses, snapshot, now)
+                if mask is not None:
+                    missing[model] = left
+                    snapshot.missing[model] = mask
+            self._missing = missing
+        return snapshot
+
+    def _still(
+        self, until: dict[str, float], snapshot: Snapshot, now: float
+    ) -> tuple[dict[str, float], BoolArray | None]:
+        """What still holds of times by address, and a mask of those pods; None for none."""
+        rows = snapshot.rows
+        left = {address: time for address, time in until.items() if time > now and address in rows}
+        if not left:
+            return left, None
+        mask = np.zeros(len(snapshot.pods), np.bool_)
+        mask[[rows[address] for address in left]] = True
+        self._refresh_by(min(left.values()))
+        return left, mask
 
     def _resting(self, size: int, now: float) -> tuple[BoolArray | None, float]:
         """Which rows rest, None for none; and when the next rest is over."""
@@ -464,7 +518,7 @@ def _another(before: Pod, now: Pod) -> bool:
     return before.name != now.name and before.name not in ("", before.address) and now.name not in ("", now.address)
 
 
-def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]:
+def _statistics(entry: _Entry, snapshot: Snapshot, now: float, refused_until: float) -> dict[str, Any]:
     def known(column: FloatArray) -> float | None:
         value = float(column[entry.row]) if ready else nan
         return value if value == value else None
@@ -492,7 +546,7 @@ def _statistics(entry: _Entry, snapshot: Snapshot, now: float) -> dict[str, Any]
             "capacity": adapters.capacity,
         },
         "scrape_age": None if entry.scraped_at == -inf else now - entry.scraped_at,
-        "resting_for": max(entry.trouble.until - now, 0.0),
+        "resting_for": max(entry.trouble.until - now, refused_until - now, 0.0),
         "failed_requests": entry.trouble.failures,
         "failures": entry.failures,
         "failing_for": now - entry.failing_since if entry.failures else None,

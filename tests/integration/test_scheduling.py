@@ -107,6 +107,27 @@ scheduler:
     assert set.union(*pods.values()) == {"pod-1", "pod-2", "pod-3"}
 
 
+@pytest.mark.parametrize("status", [429, 404])
+async def test_a_pod_that_is_full_or_lacks_the_model_is_no_black_hole(tmp_path: Path, status: int) -> None:
+    """It answers at once, so that it has the fewest requests in flight: two pods of three are free."""
+    statuses: Counter[int] = Counter()
+    async with gateway(configuration("{}", tmp_path)) as running:
+        full = running.fleet.replicas[0]
+        full.faults = Faults(error_rate=1, status=status)
+
+        async def client(number: int) -> None:
+            for turn in range(10):
+                statuses[(await running.chat(f"{number} {turn}", max_tokens=8)).status] += 1
+
+        await asyncio.gather(*[client(number) for number in range(12)])
+        assert statuses == {200: 120}
+        # When all say so, the client gets what the pod said.
+        for replica in running.fleet.replicas:
+            replica.faults = Faults(error_rate=1, status=status)
+        answer = await running.chat("and now?")
+        assert answer.status == status
+
+
 async def test_a_pod_that_fails_fast_does_not_swallow_the_traffic(tmp_path: Path) -> None:
     """It would always have the fewest requests in flight."""
     statuses: Counter[int] = Counter()

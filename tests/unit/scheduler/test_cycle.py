@@ -110,6 +110,34 @@ class Free:
         return pods.waiting < 10
 
 
+class TestRefusals:
+    def test_who_has_no_room_is_passed_over(self) -> None:
+        pods = snapshot(P(), P(in_flight=5), P())
+        pods.refusing = np.array([True, False, True])
+        assert picked(decide(Profile(plugins={}), pods)) == [0]
+        assert [pod.address for pod in decide(Profile(plugins={}), pods).pods] == [address(1)]
+
+    def test_unless_nobody_has(self) -> None:
+        pods = snapshot(P(in_flight=1), P())
+        pods.refusing = np.array([True, True])
+        assert picked(decide(Profile(plugins={}), pods)) == [1, 0]
+
+    def test_who_does_not_know_the_model_is_not_asked_for_it(self) -> None:
+        pods = snapshot(P(), P(in_flight=5))
+        pods.missing["sql"] = np.array([True, False])
+        assert [pod.address for pod in decide(Profile(plugins={}), pods, model="sql").pods] == [address(1)]
+        assert len(decide(Profile(plugins={}), pods, model="other").pods) == 2
+        pods.missing["sql"] = np.array([True, True])
+        assert len(decide(Profile(plugins={}), pods, model="sql").pods) == 2
+
+    def test_of_a_part_of_the_pods(self) -> None:
+        pods = snapshot(P(), P(), P())
+        pods.refusing = np.array([True, False, False])
+        pods.missing["m"] = np.array([False, True, False])
+        allowed = frozenset([address(0), address(1)])
+        assert [pod.address for pod in decide(Profile(plugins={}), pods, subset=allowed).pods] == [address(1)]
+
+
 class TestPreferences:
     @pytest.mark.parametrize("order", [("preferring", "free"), ("free", "preferring")])
     def test_the_order_of_filters_does_not_decide_between_an_answer_and_a_refusal(self, order: tuple[str, str]) -> None:

@@ -16,6 +16,7 @@ from extproc.protocol.events import (
 )
 from extproc.protocol.headers import Headers
 from extproc.request.flight import _computed, _failed_before
+from extproc.request.pipeline import Exchange
 from scheduler.profile import PICKED, Member
 from scheduler.types import Decision, Pod, Snapshot
 
@@ -78,15 +79,21 @@ def test_a_pod_that_nobody_knows_any_more_changes_nothing() -> None:
     assert world.in_flight() == [0, 0]
 
 
-@pytest.mark.parametrize(("status", "fails"), [(399, False), (400, False), (499, False), (500, True), (503, True)])
-def test_a_failed_request_takes_its_prefix_back(status: int, fails: bool) -> None:
-    """From 500 on: what the client did wrong was computed, or at least is no failure of the pod."""
+@pytest.mark.parametrize(
+    ("status", "computed", "fails"),
+    [
+        (399, True, False), (400, False, False), (404, False, False), (429, False, False), (499, True, False),
+        (500, False, True), (503, False, True),
+    ],
+)  # fmt: skip
+def test_a_request_that_was_not_computed_takes_its_prefix_back(status: int, computed: bool, fails: bool) -> None:
+    """And what the client did wrong is no failure of the pod."""
     world = World()
     exchange, picked = routed(world)
     entries = world.profile.plugins["prefix-cache"].index.entries
     assert entries
     finish(world, exchange, picked, status=status)
-    assert world.profile.plugins["prefix-cache"].index.entries == (0 if fails else entries)
+    assert world.profile.plugins["prefix-cache"].index.entries == (entries if computed else 0)
     failed_at = {row["address"]: row["failed_requests"] for row in world.store.statistics(world.now)}
     assert failed_at == {pod.address: int(fails and pod.address == picked) for pod in PODS}
 
@@ -102,6 +109,31 @@ def test_a_retry_that_was_answered_has_the_prefix_and_one_that_failed_has_none(s
     assert index.entries == (entries if status < 500 else 0)
     if status < 500:
         assert routed(world)[1] == other
+
+
+def ended(world: World, exchange: Exchange, outcome: Outcome) -> None:
+    """The stream is over, and the access log says how."""
+    exchange.close()
+    assert exchange._flight is not None
+    world.ledger.arrived(exchange._flight.key, outcome, world.now)
+
+
+def test_a_pod_that_is_full_is_left_alone_for_as_long_as_it_says() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    ended(world, exchange, Outcome(status=429, served=picked, attempts=1, retry_after=7.0))
+    others = {pod.address for pod in PODS} - {picked}
+    world.now += 6.9
+    assert {routed(world)[1] for _ in range(20)} == others
+    world.now += 0.2
+    assert world.store.snapshot(world.now).refusing is None
+
+
+def test_a_pod_that_does_not_know_the_model_is_not_asked_for_it() -> None:
+    world = World()
+    exchange, picked = routed(world)
+    ended(world, exchange, Outcome(status=404, served=picked, attempts=1))
+    assert picked not in {routed(world)[1] for _ in range(20)}
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from scheduler.pool.estimate import KNOWN_FOR
 from scheduler.pool.signals import Sample
-from scheduler.pool.store import OUTCOME_REFRESH, TROUBLE_REFRESH, PodStore, Ticket
+from scheduler.pool.store import MISSING_FOR, MOST_MISSING, OUTCOME_REFRESH, TROUBLE_REFRESH, PodStore, Ticket
 from scheduler.pool.trouble import FIRST_REST, TRIP
 from scheduler.types import NO_ADAPTERS, Adapters, Pod
 
@@ -412,6 +412,48 @@ class TestTickets:
         assert store.snapshot(0.1).in_flight.tolist() == [0, 1]
         ticket.release(0.2)
         assert store.in_flight(C.address) == 0
+
+
+class TestRefusals:
+    def masks(self, store: PodStore, now: float, model: str = "m") -> tuple[list[bool] | None, list[bool] | None]:
+        snapshot = store.snapshot(now)
+        missing = snapshot.missing.get(model)
+        return (
+            None if snapshot.refusing is None else snapshot.refusing.tolist(),
+            None if missing is None else missing.tolist(),
+        )
+
+    def test_for_as_long_as_was_said(self) -> None:
+        store = new(A, B)
+        store.observe_refusal(B.address, 5.0, 1.0)
+        store.observe_refusal(B.address, 1.0, 1.0)
+        store.observe_refusal(C.address, 5.0, 1.0)
+        assert self.masks(store, 5.9) == ([False, True], None)
+        assert store.statistics(4.0)[1]["resting_for"] == 2.0
+        assert self.masks(store, 6.1) == (None, None)
+
+    def test_of_one_model(self) -> None:
+        store = new(A, B)
+        store.observe_missing(A.address, "m", 1.0)
+        store.observe_missing(A.address, "", 1.0)
+        assert self.masks(store, 1.0) == (None, [True, False])
+        assert self.masks(store, 1.0, "other") == (None, None)
+        assert self.masks(store, 1.0, "") == (None, None)
+        assert self.masks(store, 1.0 + MISSING_FOR) == (None, None)
+
+    def test_a_new_engine_has_said_nothing(self) -> None:
+        store = new(A, B)
+        store.observe_refusal(A.address, 5.0, 1.0)
+        store.observe_missing(A.address, "m", 1.0)
+        store.restarted(A.address)
+        assert self.masks(store, 1.0) == (None, None)
+
+    def test_clients_make_up_any_number_of_models(self) -> None:
+        store = new(A, B)
+        for number in range(MOST_MISSING + 5):
+            store.observe_missing(A.address, f"m{number}", 1.0)
+        assert len(store.snapshot(1.0).missing) == MOST_MISSING
+        assert self.masks(store, 1.0, "m0") == (None, None)
 
 
 class TestKvTokens:
