@@ -171,6 +171,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Envoy's port; 0 = a free one.")] = 0,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="The sidecar's admin port; 0 = a free one.")] = 0,
     speedup: Annotated[float, typer.Option(min=0.01, max=1000.0, help="How much faster than real the models are.")] = 4,
+    replicas: Annotated[int, typer.Option(min=1, max=8, help="Gateways; several share what they know by a Redis.")] = 1,
     once: Annotated[bool, typer.Option("--once", help="Exit after the workload; 1 if a request failed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
@@ -179,7 +180,7 @@ def demo(
     from extproc.demo.process import ChildFailed
     from extproc.demo.run import DemoOptions, run
 
-    options = DemoOptions(config, pods, port, admin_port, speedup, once, json)
+    options = DemoOptions(config, pods, port, admin_port, speedup, replicas, once, json)
     try:
         code = run(options)
     except ConfigError as error:

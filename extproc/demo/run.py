@@ -1,6 +1,7 @@
 """`infer-gateway demo`: starts everything, sends the workload, shows what happened, stays up."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shlex
@@ -8,12 +9,14 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from extproc.config import GatewayConfig, load
 from extproc.demo import show, workload
 from extproc.demo.process import ChildFailed
+from extproc.demo.redis_server import RedisServer
 from extproc.demo.stack import Stack
 from extproc.demo.tokens import local_issuer
 from modelsim.server import EngineConfig, Profile, ReplicaConfig, serve
@@ -32,6 +35,7 @@ class DemoOptions:
     port: int
     admin_port: int
     speedup: float
+    replicas: int
     once: bool
     json: bool
 
@@ -75,25 +79,46 @@ async def _run(options: DemoOptions, config: GatewayConfig, token: str | None) -
         [ReplicaConfig(name=f"pod-{number}", model=MODEL, engine=engine) for number in range(1, options.pods + 1)]
     )
     try:
-        async with Stack(config, fleet.addresses, port=options.port, admin_port=options.admin_port) as stack:
-            addresses = {"gateway": stack.address, "admin": stack.admin, "pods": list(fleet.addresses)}
-            print(f"infer-gateway demo: gateway http://{stack.address} admin http://{stack.admin}", file=sys.stderr)
-            served = await workload.run(stack.address, model=MODEL, token=token)
-            decisions = (await stack.debug("/debug/decisions?limit=256"))["decisions"]
+        async with contextlib.AsyncExitStack() as exits:
+            stacks = await _gateways(exits, options, config, fleet.addresses)
+            stack = stacks[0]
+            addresses = {
+                "gateway": stack.address, "admin": stack.admin, "pods": list(fleet.addresses),
+                "replicas": [{"gateway": one.address, "admin": one.admin} for one in stacks],
+            }  # fmt: skip
+            for one in stacks:
+                print(f"infer-gateway demo: gateway http://{one.address} admin http://{one.admin}", file=sys.stderr)
+            served = await workload.run([one.address for one in stacks], model=MODEL, token=token)
+            decisions = [
+                decision for one in stacks for decision in (await one.debug("/debug/decisions?limit=256"))["decisions"]
+            ]
             by_id = {decision["request_id"]: decision["candidates"] for decision in decisions}
-            for one in served:
-                one.decision = by_id.get(one.request_id, [])
-            failed = any(not one.ok for one in served)
+            for request in served:
+                request.decision = by_id.get(request.request_id, [])
+            failed = any(not request.ok for request in served)
             if options.json:
                 print(json.dumps(show.report(served, addresses)))
             else:
-                print(f"\n{show.table(served)}\n\n{show.stays(served)}", flush=True)
+                print(f"\n{show.table(served)}\n\n{show.stays(served, len(stacks))}", flush=True)
             if not options.once:
                 print(_invitation(stack, token), file=sys.stderr if options.json else sys.stdout, flush=True)
                 await stopped.wait()
             return int(failed)
     finally:
         await fleet.stop()
+
+
+async def _gateways(
+    exits: contextlib.AsyncExitStack, options: DemoOptions, config: GatewayConfig, pods: Sequence[str]
+) -> list[Stack]:
+    """The gateways: several share what they know, by the configuration's server or by one that is started for them."""
+    if options.replicas > 1 and not config.sharing.on:
+        redis = await exits.enter_async_context(RedisServer())
+        server = config.sharing.redis.model_copy(update={"url": redis.url})
+        config = config.model_copy(update={"sharing": config.sharing.model_copy(update={"redis": server})})
+    first = Stack(config, pods, port=options.port, admin_port=options.admin_port)
+    others = [Stack(config, pods) for _ in range(options.replicas - 1)]
+    return [await exits.enter_async_context(one) for one in (first, *others)]
 
 
 def _invitation(stack: Stack, token: str | None) -> str:

@@ -39,8 +39,8 @@ def why(decision: Sequence[Mapping[str, Any]]) -> str:
     return f"{name} {second.get(name, 0.0) + ahead:.0f} vs {second.get(name, 0.0):.0f}"
 
 
-def stays(served: Sequence[Served]) -> str:
-    """How many later turns went to the pod that holds their conversation."""
+def stays(served: Sequence[Served], gateways: int = 1) -> str:
+    """How many later turns went to the pod that holds their conversation, through so many gateways by turns."""
     pods: dict[str, str] = {}
     later = kept = 0
     for one in served:
@@ -49,7 +49,8 @@ def stays(served: Sequence[Served]) -> str:
             later += 1
             kept += one.pod == before
         pods[one.conversation] = one.pod
-    return f"{kept} of {later} later turns went to the pod that holds their conversation."
+    by = f", each through another of {gateways} gateways than the turn before" if gateways > 1 else ""
+    return f"{kept} of {later} later turns went to the pod that holds their conversation{by}."
 
 
 def _number(value: float | None) -> str:

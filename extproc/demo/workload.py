@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ _SYSTEM = {
     "support": "You are the support assistant of a company that sells espresso machines. Be brief and kind. " * 12,
     "code": "You review Python changes. Point at real faults, with the line, and say nothing about taste. " * 12,
 }
+#: Seconds that a client thinks where there are several gateways: nobody asks again within the milliseconds that a
+#: message takes.
+PAUSE = 0.25
 _QUESTIONS = ("How do I descale it?", "And how often?", "What if it still drips?", "Thank you. Anything else?")
 
 
@@ -40,19 +44,26 @@ class Served:
 
 
 async def run(
-    address: str, *, model: str, conversations: int = 4, turns: int = 3, token: str | None = None
+    addresses: Sequence[str], *, model: str, conversations: int = 4, turns: int = 3, token: str | None = None
 ) -> list[Served]:
-    """Sends the workload to `address`, all conversations at once, and returns what became of each request."""
+    """Sends the workload, all conversations at once, and returns what became of each request.
+
+    A conversation's turns go to the gateways at `addresses` by turns, as a balancer before them would have it; their
+    client thinks between them for `PAUSE` seconds, in which gateways hear of each other.
+    """
+    urls = [f"http://{address}" for address in addresses]
     headers = {"authorization": f"Bearer {token}"} if token else {}
     timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         done = await asyncio.gather(
-            *[_converse(session, f"http://{address}", model, number, turns) for number in range(conversations)]
+            *[_converse(session, urls, model, number, turns) for number in range(conversations)]
         )
     return [served for conversation in done for served in conversation]
 
 
-async def _converse(session: aiohttp.ClientSession, url: str, model: str, number: int, turns: int) -> list[Served]:
+async def _converse(
+    session: aiohttp.ClientSession, urls: Sequence[str], model: str, number: int, turns: int
+) -> list[Served]:
     topic = list(_SYSTEM)[number % len(_SYSTEM)]
     messages = [{"role": "system", "content": _SYSTEM[topic]}]
     served = []
@@ -60,7 +71,9 @@ async def _converse(session: aiohttp.ClientSession, url: str, model: str, number
         question = _QUESTIONS[turn % len(_QUESTIONS)]
         messages.append({"role": "user", "content": f"({topic} {number}) {question}"})
         one = Served(f"{topic}-{number}", turn + 1, str(uuid.uuid4()), streamed=number % 2 == 1)
-        answer = await _ask(session, url, model, messages, one)
+        if turn and len(urls) > 1:
+            await asyncio.sleep(PAUSE)
+        answer = await _ask(session, urls[(number + turn) % len(urls)], model, messages, one)
         messages.append({"role": "assistant", "content": answer})
         served.append(one)
     return served

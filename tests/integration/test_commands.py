@@ -171,3 +171,14 @@ async def test_envoys_bootstrap_is_written_whole_or_not_at_all(tmp_path: Path) -
     assert output.read_text() == printed
     code, _, err = await run("envoy", "--config", str(right), "--output", str(tmp_path))
     assert (code, "Traceback" in err) == (1, False)
+
+
+async def test_the_demo_of_two_gateways_that_share() -> None:
+    """What one of them picked, the other knows: no request fails, and both took part."""
+    code, out, err = await run("demo", "--once", "--json", "--replicas", "2", "--speedup", "20")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["failed"] == 0
+    assert len({replica["gateway"] for replica in report["replicas"]}) == 2
+    assert report["replicas"][0] == {"gateway": report["gateway"], "admin": report["admin"]}
+    assert all(request["decision"] for request in report["requests"])

@@ -60,6 +60,7 @@ def test_how_many_turns_stay() -> None:
         served(3, "b"),
     ]
     assert stays(turns) == "1 of 3 later turns went to the pod that holds their conversation."
+    assert stays(turns, 2).endswith("conversation, each through another of 2 gateways than the turn before.")
 
 
 def test_report() -> None:
