@@ -29,7 +29,7 @@ from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.envoy.files import replace
 from extproc.errors import GatewayError, no_ready_pod
 from extproc.fleet.feeds import Feed, Feeds
-from extproc.fleet.sources import DiscoveryError
+from extproc.fleet.sources import DiscoveryError, objectives
 from extproc.outcome.ledger import Ledger
 from extproc.outcome.outcome import from_log
 from extproc.process.background import Background
@@ -38,6 +38,7 @@ from extproc.protocol.events import LogEntry
 from extproc.request.context import Context
 from extproc.request.pipeline import Pipeline
 from extproc.routing.choice import Router
+from extproc.routing.objectives import Objectives
 from extproc.routing.pool import Pool
 from extproc.sharing.share import Nearby, Shared
 from extproc.telemetry.access_log import AccessLog
@@ -135,8 +136,10 @@ class Gateway:
                 )
                 for name, section in sections.items()
             ]  # fmt: skip
+            self._objective_watch = objectives(config.endpoints) if config.objectives.watch else None
         except DiscoveryError as error:
             raise StartError(f"cannot start: {error}") from error
+        self._objectives = Objectives(config.objectives.priorities)
         self._decisions = DecisionLog(config.debug.decisions)
         self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
@@ -178,7 +181,7 @@ class Gateway:
 
     def _build_profile(self, config: GatewayConfig, before: Profile | None = None, *, warn: bool) -> Profile:
         profile, warnings = build(
-            config.scheduler.config(),
+            config.scheduling(),
             installed_registry(),
             observe=self._metrics.plugin,
             on_fault=self._plugin_fault,
@@ -251,6 +254,7 @@ class Gateway:
                 config.routing(),
                 disaggregation=config.disaggregation.roles(),
                 most_pods=config.most_pods(),
+                bounds=config.objectives.bounds(),
                 rng=rng,
             ),
             context=Context(
@@ -271,6 +275,7 @@ class Gateway:
             identity_headers=config.identity_headers(),
             foreign=not config.transport.own_envoy,
             assumed=config.transport.assumed,
+            objectives=self._objectives,
         )
         server = _transport(config, self._background)
         return server(
@@ -323,6 +328,8 @@ class Gateway:
                     replace(path, text)
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
+            if self._objective_watch is not None:
+                self._tasks.append(asyncio.create_task(self._objective_watch.run(self._objectives.found)))
             if self._nearby is not None:
                 self._tasks.append(
                     self._background.start("lead", partial(self._lead, self._nearby), needed=True, once=True)

@@ -12,6 +12,19 @@ MAX_PODS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a pod may have on hand until requests that may be dropped are. As the reference picker has them."""
+
+    #: Requests that wait in its engine.
+    waiting: float = 5
+    #: Used share of its KV cache, 0-1.
+    kv_usage: float = 0.8
+
+
+BOUNDS: Final = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
 class PluginConfig:
     """Arguments of one plugin, as written: the plugin's own `Params` checks them."""
 

@@ -72,6 +72,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Prompt = msgspec.field(default_factory=Prompt)
     #: Pods that a gateway allows (`ip:port`), or None for all of the pool. Empty allows none.
     subset: frozenset[str] | None = None
+    #: Higher is more urgent; below 0 it may be dropped while there is no room.
+    priority: int = 0
     lookup: Lookup = nothing
 
 

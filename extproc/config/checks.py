@@ -33,12 +33,13 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
     A value that is missing because it was wrong is no mistake of its own, hence the questions to `decoded.sound`.
     """
     config = decoded.config
-    for error in validate(config.scheduler.config()):
+    for error in validate(config.scheduling()):
         yield Problem(shorten(error.message, 300), ("scheduler", *error.path), hint=error.hint)
     if config.auth is not None:
         yield from auth_checks.problems(config.auth, decoded)
     yield from _tls(config.transport, decoded)
     yield from _processes(config.transport, decoded)
+    yield from _objectives(config, decoded)
     yield from listener_checks.problems(config.listener, decoded)
     yield from sharing_checks.problems(config.sharing, decoded)
     for path, endpoints in _sections(config):
@@ -48,6 +49,12 @@ def problems(decoded: Decoded, validate: ValidatePlugins) -> Iterator[Problem]:
     yield from route_checks.problems(decoded)
     if decoded.sound(("listener", "host"), ("listener", "port"), ("admin",), ("transport", "address")):
         yield from _ports(config)
+
+
+def _objectives(config: GatewayConfig, decoded: Decoded) -> Iterator[Problem]:
+    if config.objectives.watch and config.endpoints.kubernetes is None and decoded.sound(("endpoints",)):
+        reason = "needs endpoints.kubernetes, which says at which API server"
+        yield Problem(reason, ("objectives", "watch"), at_key=True)
 
 
 def _processes(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """The whole configuration: its sections, and what follows from several of them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -12,12 +13,14 @@ from extproc.config.sections.disaggregation import DisaggregationConfig
 from extproc.config.sections.endpoints import EndpointsConfig
 from extproc.config.sections.envoy import EnvoyConfig
 from extproc.config.sections.listener import ListenerConfig
+from extproc.config.sections.objectives import ObjectivesConfig
 from extproc.config.sections.observability import AdminConfig, DebugConfig, LoggingConfig, TracingConfig
 from extproc.config.sections.routing import DEFAULT_POOL
 from extproc.config.sections.scheduling import SchedulingConfig
 from extproc.config.sections.sharing import SharingConfig
 from extproc.config.sections.transport import TransportConfig
 from extproc.routing.routes import Route, Routes, Target
+from scheduler.config import SchedulerConfig
 
 
 class GatewayConfig(Section):
@@ -53,12 +56,23 @@ class GatewayConfig(Section):
         default=DisaggregationConfig(), description="Prompts computed by other pods than those that answer."
     )
 
+    objectives: ObjectivesConfig = Field(
+        default=ObjectivesConfig(), description="How urgent requests are, behind a foreign data plane."
+    )
+
     def all_pools(self) -> Mapping[str, EndpointsConfig]:
         """Every pool by name, that of `endpoints` first; it is left out where routes do without and it has no pods."""
         asked = {target.pool for route in self.routes for target in route.targets}
         if self.routes and self.pools and self.endpoints.empty and DEFAULT_POOL not in asked:
             return self.pools
         return {DEFAULT_POOL: self.endpoints, **self.pools}
+
+    def scheduling(self) -> SchedulerConfig:
+        """The plugins. Behind a foreign data plane no filter is on that is not named: as the reference, it routes."""
+        config = self.scheduler.config()
+        if self.transport.own_envoy or config.filters_enabled is not None:
+            return config
+        return replace(config, filters_enabled=())
 
     def most_pods(self) -> int:
         """Most addresses in an answer, 1 to `MAX_PODS`."""

@@ -22,6 +22,8 @@ def dump(config: GatewayConfig) -> str:
         data.pop("auth", None)
     if config.disaggregation.threshold_tokens is None:
         del data["disaggregation"]
+    if config.transport.own_envoy:
+        del data["objectives"]  # its Envoy removes the header
     for key in ("pools", "routes"):
         if not data[key]:
             del data[key]
@@ -61,7 +63,7 @@ def _scheduler(config: GatewayConfig) -> dict[str, Any]:
 
     registry = installed_registry()
     canonical = registry.canonical
-    wanted = config.scheduler.config()
+    wanted = config.scheduling()
     off = {canonical(name) for name in wanted.filters_disabled}
     filters = wanted.filters_enabled
     if filters is None:

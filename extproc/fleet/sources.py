@@ -21,6 +21,7 @@ from extproc.discovery.kubernetes.credentials import (
 )
 from extproc.discovery.kubernetes.discovery import KubernetesDiscovery, LabelledPods, PoolPods, ServicePods
 from extproc.discovery.kubernetes.kubeconfig import read_kubeconfig
+from extproc.discovery.kubernetes.objectives import ObjectiveWatch
 from extproc.discovery.static import StaticDiscovery
 from extproc.discovery.union import UnionDiscovery
 from extproc.errors import GatewayError
@@ -66,7 +67,34 @@ def build(
     return UnionDiscovery(sources, background=background)
 
 
+def objectives(
+    endpoints: EndpointsConfig, environ: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT
+) -> ObjectiveWatch:
+    """What watches the InferenceObjectives of the pool of `endpoints`.
+
+    Raises:
+        DiscoveryError: there is no way to the API server.
+    """
+    config = endpoints.kubernetes
+    if config is None:
+        raise DiscoveryError("objectives.watch: endpoints.kubernetes says at which API server, and is left out")
+    pool = config.inference_pool
+    try:
+        credentials = _credentials(config, environ, service_account)
+    except CredentialsError as error:
+        raise DiscoveryError(f"endpoints.kubernetes: {error}") from error
+    namespace = "" if pool is None or pool.namespace is None else pool.namespace
+    name = "" if pool is None else pool.name
+    return ObjectiveWatch(credentials, namespace, name, rng=random.Random())  # noqa: S311 - spreads load
+
+
 def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> KubernetesDiscovery:
+    credentials = _credentials(config, environ, service_account)
+    _log(credentials.cluster)
+    return KubernetesDiscovery(_wanted(config), credentials, rng=random.Random())  # noqa: S311 - spreads load
+
+
+def _credentials(config: KubernetesEndpoints, environ: Mapping[str, str], service_account: Path) -> Credentials:
     cluster = (
         in_cluster(environ, service_account)
         if config.kubeconfig is None
@@ -75,8 +103,7 @@ def _kubernetes(config: KubernetesEndpoints, environ: Mapping[str, str], service
     credentials = Credentials(cluster)
     # Read once now: a mistake in them should end the start, not be tried again for ever.
     credentials.access()
-    _log(cluster)
-    return KubernetesDiscovery(_wanted(config), credentials, rng=random.Random())  # noqa: S311 - spreads load
+    return credentials
 
 
 def _wanted(config: KubernetesEndpoints) -> ServicePods | LabelledPods | PoolPods:

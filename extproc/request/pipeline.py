@@ -49,6 +49,7 @@ from extproc.request.mutation import admission, destination, with_length
 from extproc.request.rewrite_answer import answer_names
 from extproc.request.rewrite_body import names_models, replace_model
 from extproc.routing.choice import Router
+from extproc.routing.objectives import Objectives
 from extproc.routing.pool import Pool
 from extproc.telemetry.decision_log import DecisionLog
 from scheduler.types import Decision, Prompt, Request
@@ -74,6 +75,7 @@ class Pipeline:
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
         assumed: how an Envoy is set up that does not tell.
+        objectives: priorities by a header. Behind our own Envoy no request has it.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Pipeline:
         identity_headers: Mapping[str, str],
         foreign: bool = False,
         assumed: ProtocolConfig = ASSUMED_CONFIG,
+        objectives: Objectives | None = None,
     ) -> None:
         self.router = router
         self.context = context
@@ -105,6 +108,7 @@ class Pipeline:
         self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
         self.foreign = foreign
         self.assumed = assumed
+        self.objectives = objectives
         self.guessed = Repeats(log, "a body cannot be read and may be a part of one: Envoy does not tell its body mode")
 
     def explain(self, path: str, body: bytes) -> dict[str, Any]:
@@ -213,6 +217,7 @@ class Exchange:
             model=parsed.model if parsed is not None else "",
             prompt=parsed.prompt if parsed is not None else Prompt(),
             subset=None if ready.subset is None else frozenset(ready.subset),
+            priority=pipeline.objectives.priority(headers) if pipeline.objectives else 0,
             lookup=self._lookup,
         )
         identity = self._identity

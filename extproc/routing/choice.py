@@ -9,10 +9,11 @@ import msgspec
 from extproc.errors import model_not_found, no_ready_pod, saturated
 from extproc.routing.pool import Pool
 from extproc.routing.routes import Routes, in_order
-from scheduler.config import MAX_PODS
+from scheduler.config import BOUNDS, MAX_PODS, Bounds
 from scheduler.cycle import schedule
 from scheduler.disaggregation import Disaggregation
 from scheduler.errors import NoReadyPod, Saturated
+from scheduler.overload import overloaded
 from scheduler.types import Decision, Request
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ class Router:
         routes: None: every request goes to the first pool.
         disaggregation: None: one pod computes the prompt and the answer.
         most_pods: in a decision: the best, and those that the data plane may try after it.
+        bounds: of pods; while all are over them, requests of a priority below 0 are refused.
         rng: draws between a route's targets, and between equal pods.
     """
 
-    __slots__ = ("_disaggregation", "_first", "_most_pods", "_rng", "pools", "routes")
+    __slots__ = ("_bounds", "_disaggregation", "_first", "_most_pods", "_rng", "pools", "routes")
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Router:
         *,
         disaggregation: Disaggregation | None = None,
         most_pods: int = MAX_PODS,
+        bounds: Bounds = BOUNDS,
         rng: "Random",
     ) -> None:
         self.pools = pools
@@ -47,6 +50,7 @@ class Router:
         self._first = next(iter(pools.values()))
         self._disaggregation = disaggregation
         self._most_pods = most_pods
+        self._bounds = bounds
         self._rng = rng
 
     def choose(self, request: Request, now: float, *, record: bool = True) -> tuple[Pool, Request, Decision]:
@@ -85,4 +89,6 @@ class Router:
     def _scheduled(self, pool: Pool, request: Request, now: float, record: bool) -> Decision:
         decide = schedule if self._disaggregation is None else self._disaggregation.schedule
         snapshot, rng, most = pool.store.snapshot(now), self._rng, self._most_pods
+        if request.priority < 0 and overloaded(snapshot, self._bounds):
+            raise Saturated(f"priority {request.priority}")
         return decide(pool.profile, request, snapshot, now=now, rng=rng, record=record, most=most)

@@ -50,7 +50,7 @@ class SimulatedGateway:
         self._events = events
         self._config = config
         self._readers: dict[str, PageReader] = {}
-        profile, self.warnings = build(config.scheduler.config(), installed_registry(), on_fault=self._fault)
+        profile, self.warnings = build(config.scheduling(), installed_registry(), on_fault=self._fault)
         stale_after = config.endpoints.effective_stale_after()
         self._replica: Replica | None = None
         store: PodStore

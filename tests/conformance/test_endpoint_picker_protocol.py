@@ -262,13 +262,35 @@ async def test_p8_no_ready_endpoint(tmp_path: Path, mode: BodyMode, body: bytes 
 
 @BOTH
 @FORMS
-async def test_p9_request_that_is_dropped(running: Picker, mode: BodyMode, body: bytes | None) -> None:
+async def test_p9_request_that_is_dropped(tmp_path: Path, mode: BodyMode, body: bytes | None) -> None:
     """P9: "ImmediateResponse with 429 (Too Many Requests) HTTP status code if the request should be dropped (e.g., a Sheddable request, and the servers under heavy load)."."""
-    running.pods.waiting = 1000
-    await running.until(waiting=3000)
-    refused(await running.ask(mode, body=body), 429, "saturated")
-    # Nothing that was refused is counted.
-    await running.until(in_flight=0, served=0)
+    async with picker(tmp_path, "objectives: {priorities: {batch: -1, urgent: 5}}\n") as running:
+        asked = [(name, [*HEADERS, ("x-gateway-inference-objective", name)]) for name in ("batch", "urgent", "other")]
+        for _, headers in asked:
+            assert (await running.ask(mode, body=body, headers=headers)).destination
+        await running.until(in_flight=0)
+        running.pods.waiting = 1000
+        await running.until(waiting=3000)
+        for name, headers in asked:
+            said = await running.ask(mode, body=body, headers=headers)
+            if name == "batch":
+                refused(said, 429, "saturated")
+            else:
+                assert said.destination
+        # Nothing that was refused is counted.
+        await running.until(in_flight=0, served=5)
+
+
+@BOTH
+@FORMS
+async def test_p9_filters_that_are_asked_for_drop_requests(tmp_path: Path, mode: BodyMode, body: bytes | None) -> None:
+    """P9: what should be dropped is the configuration's to say."""
+    document = "scheduler: {plugins: {Filter: {enabled: [least-request]}}}\n"
+    async with picker(tmp_path, document) as running:
+        running.pods.waiting = 1000
+        await running.until(waiting=3000)
+        refused(await running.ask(mode, body=body), 429, "saturated")
+        await running.until(in_flight=0, served=0)
 
 
 @pytest.mark.parametrize("phase", ["headers", "body", "trailers"])

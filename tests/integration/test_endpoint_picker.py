@@ -223,7 +223,8 @@ async def test_p6_p10_retries_go_down_the_list_and_who_served_is_known(running: 
 
 
 async def test_p9_a_request_that_is_dropped(mode: str, tmp_path: Path) -> None:
-    async with echoes(configuration(DOCUMENT, tmp_path), 2, lambda _, text: foreign(text, mode)) as (
+    filters = "scheduler: {plugins: {Filter: {enabled: [least-request]}}}\n"
+    async with echoes(configuration(DOCUMENT + filters, tmp_path), 2, lambda _, text: foreign(text, mode)) as (
         pods,
         stack,
         client,

@@ -22,6 +22,7 @@ KINDS = {
     "pods": ("v1", "Pod"),
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
     "inferencepools": ("inference.networking.k8s.io/v1", "InferencePool"),
+    "inferenceobjectives": ("llm-d.ai/v1alpha2", "InferenceObjective"),
 }
 
 

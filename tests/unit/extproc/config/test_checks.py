@@ -260,6 +260,13 @@ def test_both_servers_take_any_address(mode: str, address: str) -> None:
     assert found({"transport": {"mode": mode, "address": address}}) == []
 
 
+def test_objectives_are_watched_where_pods_are() -> None:
+    (problem,) = found({"objectives": {"watch": True}})
+    assert problem.startswith("objectives.watch: needs endpoints.kubernetes")
+    kubernetes = {"kubernetes": {"inferencePool": {"name": "p"}}}
+    assert found({"objectives": {"watch": True}, "endpoints": kubernetes}) == []
+
+
 TCP = "127.0.0.1:9002"
 PAIR = {"certFile": "/tls/tls.crt", "keyFile": "/tls/tls.key"}
 

