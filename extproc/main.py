@@ -114,6 +114,30 @@ def check(config: ConfigOption = None) -> None:
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="EndpointPickerConfig, or Kthena's router ConfigMap; - is standard input."),
+    ],
+    pool: Annotated[
+        str | None, typer.Option(help="Name of the InferencePool; writes where pods are and how gateways call.")
+    ] = None,
+) -> None:
+    """Print a configuration made from that of another router, with a note on each thing that is not the same."""
+    from extproc.convert.result import CannotConvert
+    from extproc.convert.source import convert as converted
+
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        made = converted(text)
+    except (OSError, UnicodeDecodeError, CannotConvert) as error:
+        fail(f"{source}: {error}", 2)
+    if pool is not None:
+        made.serve(pool)
+    print(made.text("standard input" if source == "-" else Path(source).name), end="")
+
+
+@app.command()
 def envoy(
     config: ConfigOption = None,
     output: Annotated[

@@ -36,12 +36,8 @@ class FilterPlugins(Section):
 
     enabled: Annotated[Texts | None, _OrDefaults] = Field(
         default=None,
-<<<<<<< HEAD
-        description="Exactly these filters, in this order. [] means none; left out, `least-request`.",
-=======
-        description="Exactly these filters, in this order. [] means none. Left out: the defaults; none behind a foreign"
-        " data plane, where no request is refused as long as there is a pod.",
->>>>>>> a6b6c0e (Objectives: priorities by name and by the InferenceObjective; below 0 they are dropped while every pod is over a bound)
+        description="Exactly these filters, in this order. [] means none. Left out: `least-request`; none behind a"
+        " foreign data plane, where no request is refused as long as there is a pod.",
     )
     disabled: Texts = Field(default=(), description="Filters that are removed, from the defaults too.")
 
