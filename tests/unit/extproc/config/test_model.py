@@ -239,7 +239,9 @@ def test_the_length_of_the_list_follows_from_who_asks(transport: dict[str, objec
 
 def test_behind_a_foreign_data_plane_no_filter_is_on_that_is_not_named() -> None:
     foreign = {"dataPlane": "foreign"}
-    assert config().scheduling().filters_enabled is None
+    written = {"plugins": {"Score": {"enabled": [{"name": "queue"}]}}}
+    assert config(scheduler=written).scheduling().filters_enabled is None
+    assert config(scheduler=written, transport=foreign).scheduling().filters_enabled == ()
     assert config(transport=foreign).scheduling().filters_enabled == ()
     named = {"plugins": {"Filter": {"enabled": ["least-request"]}}}
     assert config(transport=foreign, scheduler=named).scheduling().filters_enabled == ("least-request",)
