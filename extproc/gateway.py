@@ -29,6 +29,7 @@ from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.envoy.files import replace
 from extproc.errors import GatewayError, no_ready_pod
 from extproc.fleet.feeds import Feed, Feeds
+from extproc.fleet.pace import Pace
 from extproc.fleet.sources import DiscoveryError, objectives
 from extproc.outcome.ledger import Ledger
 from extproc.outcome.outcome import from_log
@@ -128,11 +129,13 @@ class Gateway:
         self._metrics.watch_plugins(self._plugin_statistics)
         if shared is not None and shared.gateways is not None:
             self._metrics.watch_sharing(shared.statistics)
+        pace = Pace()
         try:
             feeds = [
                 Feed(
                     self._pools[name], section, self._metrics,
                     section="endpoints" if name == DEFAULT_POOL else f"pools.{name}", background=self._background,
+                    pace=pace,
                 )
                 for name, section in sections.items()
             ]  # fmt: skip
@@ -144,8 +147,10 @@ class Gateway:
         self._ledger = Ledger()
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
         self._feeds = Feeds(
-            feeds, self._endpoints_file, self._metrics, leads=self._nearby is None, background=self._background
-        )
+            feeds, self._endpoints_file, self._metrics, leads=self._nearby is None, background=self._background,
+            pace=pace,
+        )  # fmt: skip
+        self._metrics.watch_pace(lambda: pace.interval)
         self._metrics.watch_health(self._background.deaths, self._feeds.contacts, self._feeds.behind)
         self._admin = AdminServer(
             host=config.admin.host,
@@ -174,8 +179,8 @@ class Gateway:
         profile = self._build_profile(self._config, warn=not self._pools)
         stale_after = endpoints.effective_stale_after()
         if self._shared is None:
-            return Pool(name, PodStore(stale_after, on_left=left), profile)
-        store = self._shared.store(name, stale_after, left)
+            return Pool(name, PodStore(stale_after, on_left=left, follows=endpoints.stale_follows()), profile)
+        store = self._shared.store(name, stale_after, left, follows=endpoints.stale_follows())
         self._shared.plugins(name, profile)
         return Pool(name, store, profile)
 

@@ -13,6 +13,7 @@ from extproc.discovery.union import PATIENCE
 from extproc.envoy.endpoints_file import EndpointsFile
 from extproc.fleet import sources as discovery
 from extproc.fleet.endpoints_writer import Content, EndpointsWriter
+from extproc.fleet.pace import Pace
 from extproc.fleet.scrape import ScrapeObserver, Scraper
 from extproc.process.background import Background
 from extproc.routing.pool import Pool
@@ -51,8 +52,10 @@ class Feed:
         *,
         section: str,
         background: Background | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.pool = pool
+        self.interval = endpoints.scrape.interval
         self.pods: Sequence[Pod] = ()
         dialect = endpoints.dialect()
         self.discovery = discovery.build(endpoints, section=section, background=background)
@@ -64,6 +67,7 @@ class Feed:
             scheme=endpoints.scrape.scheme,
             observer=observer,
             background=background,
+            pace=pace,
         )
 
 
@@ -80,6 +84,7 @@ class Feeds:
         patience: seconds.
         leads: whether this process scrapes and writes the file. One of several does, the others hear of it.
         background: starts what dies again.
+        pace: of the feeds' scrapers.
     """
 
     def __init__(
@@ -91,8 +96,10 @@ class Feeds:
         patience: float = POOLS_PATIENCE,
         leads: bool = True,
         background: Background | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._background = background or Background()
+        self._pace = pace
         self._leads = leads
         self._was_ready = False
         self._feeds = feeds
@@ -129,6 +136,8 @@ class Feeds:
             if reason := self._missing():
                 return reason
             self._was_ready = True
+            if self._pace is not None:
+                self._pace.started()
         return self._writer.not_ready() if self._leads else ""
 
     def behind(self) -> float:
@@ -159,6 +168,7 @@ class Feeds:
             # An empty list counts as scraped.
             if feed.pods or feed.discovery.first_sync.is_set():
                 feed.scraper.set_pods(feed.pods)
+        self._paced()
         if self.known.is_set():
             self._write()
 
@@ -175,11 +185,18 @@ class Feeds:
         self.known.set()
         self._write()
 
+    def _paced(self) -> None:
+        if self._pace is not None:
+            asked = [feed for feed in self._feeds if feed.scraper.pods]
+            count = sum(feed.scraper.pods for feed in asked)
+            self._pace.pods(count, min((feed.interval for feed in asked), default=0.0))
+
     def _publish(self, feed: Feed, pods: Sequence[Pod]) -> None:
         _, left = feed.pool.store.set_pods(pods, time.monotonic())
         feed.pods = pods
         if self._leads:
             feed.scraper.set_pods(pods)
+            self._paced()
         if pods:
             self._any_pod.set()
         if left:

@@ -13,6 +13,7 @@ from typing import Protocol
 from zlib import crc32
 
 from extproc.fetch import FetchError, Origin
+from extproc.fleet.pace import Pace
 from extproc.process.background import Background
 from scheduler.pool.dialects import Dialect
 from scheduler.pool.exposition import TooMuch
@@ -131,6 +132,7 @@ class Scraper:
         sleep: waits between scrapes.
         max_page: bytes that are read of a page at most.
         background: starts a loop again that died.
+        pace: gives turns to all pods of this process; None: nobody waits for another.
     """
 
     def __init__(
@@ -147,7 +149,9 @@ class Scraper:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         max_page: int = MAX_PAGE,
         background: Background | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace
         self._background = background or Background()
         self._target = target
         self._dialect = dialect
@@ -196,6 +200,11 @@ class Scraper:
         task.add_done_callback(self._ending.discard)
         task.cancel()
 
+    @property
+    def pods(self) -> int:
+        """How many are scraped."""
+        return len(self._loops)
+
     def _check_ready(self) -> None:
         if not self._untried:
             self.ready.set()
@@ -213,6 +222,8 @@ class Scraper:
         failures, silent, dear = 0, False, False
         while True:
             await self._sleep(max(due - self._clock(), 0.0))
+            if self._pace is not None:
+                await self._pace.turn(busy=self._target.in_flight(address) > 0)
             cost = Cost(self._cpu_clock)
             try:
                 sample = await self._scrape(address, origin, dialect.path, reader, cost)
@@ -230,6 +241,8 @@ class Scraper:
                 was_silent, silent = silent, sample == NOTHING
                 if silent and not was_silent:
                     log.warning("%s has none of the metrics of %s on %s", address, dialect.name, dialect.path)
+            if self._pace is not None:
+                self._pace.took(cost.cpu)
             self._untried.discard(address)
             self._check_ready()
             was_dear, dear = dear, cost.cpu >= DEAR_PAGE

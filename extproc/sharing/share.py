@@ -61,11 +61,11 @@ class Shared:
         """Whether there is anybody to share with."""
         return place is not None or config.sharing.on
 
-    def store(self, pool: str, stale_after: float, on_left: Callable[[Pod], None]) -> SharedStore:
-        """The store of a pool."""
+    def store(self, pool: str, stale_after: float, on_left: Callable[[Pod], None], *, follows: bool) -> SharedStore:
+        """The store of a pool. Arguments are those of `PodStore`."""
         topic = _topic(pool)
         tell = self._teller(topic)
-        store = SharedStore(stale_after, on_left, tell)
+        store = SharedStore(stale_after, on_left, tell, follows=follows)
         replica = self._pools[pool] = Replica(tell, self._secret)
         if self.nearby is not None:
             self.nearby.peers.replicas[topic] = replica

@@ -112,6 +112,15 @@ class Metrics:
             registry=self.registry,
         ).set_function(behind)
 
+    def watch_pace(self, interval: Callable[[], float]) -> None:
+        """Shows how often pods are scraped. Call it once."""
+        Gauge(
+            "scrape_interval_seconds",
+            "Time between two scrapes of a pod that is in force: longer than asked for where there are many.",
+            namespace=NAMESPACE,
+            registry=self.registry,
+        ).set_function(interval)
+
     def watch_sharing(self, statistics: Callable[[], Mapping[str, float]]) -> None:
         """Shows what other gateways tell. Call it once."""
         self.registry.register(SharingGauges(statistics))

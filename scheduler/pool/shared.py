@@ -57,8 +57,10 @@ def turned(event: Sequence[Any], now: float) -> Sequence[Any]:
 class SharedStore(PodStore):
     """Tells `tell` of each change that others have to make as well. Monotonic clocks are one on one machine."""
 
-    def __init__(self, stale_after: float, on_left: Callable[[Pod], None], tell: Tell) -> None:
-        super().__init__(stale_after, on_left)
+    def __init__(
+        self, stale_after: float, on_left: Callable[[Pod], None], tell: Tell, *, follows: bool = False
+    ) -> None:
+        super().__init__(stale_after, on_left, follows=follows)
         self._tell = tell
         #: This process' own requests in flight.
         self._own: dict[int, Ticket] = {}

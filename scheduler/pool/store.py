@@ -21,6 +21,10 @@ from scheduler.pool.signals import Sample
 from scheduler.pool.trouble import Trouble
 from scheduler.types import NO_ADAPTERS, BoolArray, FloatArray, Pod, Snapshot
 
+#: Where it follows, a sample holds for so many times from the last one to it, up to so many seconds: as many rounds of
+#: the longest interval to which scrapes are stretched (5 s).
+STALE_SAMPLES = 5
+MOST_STALE = 25.0
 #: Seconds after which outcomes of requests make a new snapshot. Their estimates move slowly (half-life 10 s), and
 #: requests end far more often than pods are scraped.
 OUTCOME_REFRESH = 0.1
@@ -46,12 +50,14 @@ class PodStore:
 
     Args:
         stale_after: seconds after which a scraped value is unknown.
+        follows: whether that grows with the time between two samples of a pod, when it is scraped more rarely.
         on_left: called with each pod that left, or whose engine was restarted: what is remembered of it elsewhere is
             void.
     """
 
-    def __init__(self, stale_after: float, on_left: Callable[[Pod], None] = _ignore) -> None:
+    def __init__(self, stale_after: float, on_left: Callable[[Pod], None] = _ignore, *, follows: bool = False) -> None:
         self._stale_after = stale_after
+        self._follows = follows
         self._on_left = on_left
         #: By address: the pods, and those that left and have requests in flight.
         self._entries: dict[str, _Entry] = {}
@@ -140,7 +146,7 @@ class PodStore:
         if sample.restarted:
             self.restarted(address)
         before = entry.scraped_at
-        row, columns, until = entry.row, self._columns, now + self._stale_after
+        row, columns, until = entry.row, self._columns, now + self._lasts(entry, now)
         entry.seen = entry.in_flight if in_flight is None else in_flight
         entry.scraped_waiting = nan if sample.waiting is None else sample.waiting
         entry.scraped_running = nan if sample.running is None else sample.running
@@ -162,6 +168,12 @@ class PodStore:
         if sample.first_tokens:
             self._first_tokens(entry, sample.first_tokens, before, now)
         self._deadline = -inf
+
+    def _lasts(self, entry: "_Entry", now: float) -> float:
+        """Seconds for which a sample of `now` holds. How often a pod is scraped is seen by its second sample."""
+        if not self._follows or entry.failures:
+            return self._stale_after
+        return max(self._stale_after, min(STALE_SAMPLES * (now - entry.scraped_at), MOST_STALE))
 
     def observe_failure(self, address: str, now: float, error: str = "") -> None:
         """A scrape failed. What earlier ones said stays until it is stale. Ignored for a pod that has left."""

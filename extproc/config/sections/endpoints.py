@@ -49,7 +49,9 @@ class ScrapeConfig(Section):
     """How pods are asked for their metrics."""
 
     interval: Annotated[float, Seconds(0.02, HOUR)] = Field(
-        default=0.2, description="Time between two scrapes of a pod."
+        default=0.2,
+        description="Time between two scrapes of a pod. Stretched, to 5s at most, where there are more pods than one"
+        " process reads beside deciding.",
     )
     timeout: Annotated[float, Seconds(0.01, HOUR)] = Field(
         default=1.0, description="Longest time that a scrape may take."
@@ -79,7 +81,7 @@ class EndpointsConfig(Section):
     stale_after: Annotated[float, Seconds(0.1, DAY)] | None = Field(
         default=None,
         description="Age from which a pod's metrics no longer steer."
-        f" Left out: {STALE_SCRAPES} scrape intervals, at least {MIN_STALE:g}s.",
+        f" Left out: {STALE_SCRAPES} scrape intervals, at least {MIN_STALE:g}s; more where scrapes are stretched.",
     )
 
     @property
@@ -90,6 +92,11 @@ class EndpointsConfig(Section):
     def effective_stale_after(self) -> float:
         """Seconds."""
         return max(STALE_SCRAPES * self.scrape.interval, MIN_STALE) if self.stale_after is None else self.stale_after
+
+    def stale_follows(self) -> bool:
+        """Whether nobody has said how old metrics may be: then they may be older where pods are scraped more rarely."""
+        usual = max(STALE_SCRAPES * self.scrape.interval, MIN_STALE)
+        return self.stale_after is None or self.stale_after == usual
 
     def dialect(self) -> Dialect:
         """How the pods' engine names its signals, and the path of its page."""

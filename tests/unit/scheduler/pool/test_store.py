@@ -11,7 +11,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from scheduler.pool.estimate import KNOWN_FOR
 from scheduler.pool.signals import Sample
-from scheduler.pool.store import MISSING_FOR, MOST_MISSING, OUTCOME_REFRESH, TROUBLE_REFRESH, PodStore, Ticket
+from scheduler.pool.store import (
+    MISSING_FOR,
+    MOST_MISSING,
+    MOST_STALE,
+    OUTCOME_REFRESH,
+    TROUBLE_REFRESH,
+    PodStore,
+    Ticket,
+)
 from scheduler.pool.trouble import FIRST_REST, TRIP
 from scheduler.types import NO_ADAPTERS, Adapters, Pod
 
@@ -31,6 +39,32 @@ def outcome(
     store: PodStore, pod: Pod, *, ttft: float | None = None, tokens: int = 0, tpot: float | None = None, now: float
 ) -> None:
     store.observe_outcome(pod.address, ttft=ttft, uncached_tokens=tokens, tpot=tpot, now=now)
+
+
+def test_samples_of_pods_that_are_scraped_more_rarely_hold_longer() -> None:
+    store = PodStore(STALE, follows=True)
+    store.set_pods([A, B], 0.0)
+
+    def known(now: float) -> list[bool]:
+        return (~np.isnan(store.snapshot(now).waiting)).tolist()
+
+    # Nobody knows yet when the next one comes.
+    store.observe(A.address, FULL, 0.0)
+    assert known(MOST_STALE - 0.1) == [True, False]
+    assert known(MOST_STALE + 0.1) == [False, False]
+    # A second apart: five of them.
+    for now in (100.0, 101.0):
+        store.observe(A.address, FULL, now)
+    assert known(105.9) == [True, False]
+    assert known(106.1) == [False, False]
+    # Often: as without.
+    for now in (200.0, 200.1):
+        store.observe(A.address, FULL, now)
+    assert known(200.1 + STALE + 0.1) == [False, False]
+    # A time without answers says nothing of how often it is asked.
+    store.observe_failure(A.address, 210.0)
+    store.observe(A.address, FULL, 300.0)
+    assert known(300.0 + STALE + 0.1) == [False, False]
 
 
 class TestPods:
