@@ -58,8 +58,8 @@ class Refusal(GatewayError):
         self.type = type
         self.param = param
         self.headers = headers or {}
-        #: For logs and metrics only.
-        self.detail = detail
+        #: For logs and metrics only. Never empty.
+        self.detail = detail or message
 
     def body(self) -> bytes:
         return msgspec.json.encode(

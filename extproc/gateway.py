@@ -46,6 +46,7 @@ from extproc.telemetry.access_log import AccessLog
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Witness
 from extproc.telemetry.metrics import Metrics
+from extproc.telemetry.trace_context import Sampler
 from extproc.telemetry.trace_log import TraceFile, TraceLog, read_key
 from extproc.transport import Transport
 from extproc.workers.control import Line
@@ -244,7 +245,7 @@ class Gateway:
                 from extproc.telemetry.tracing import Tracing
             except ImportError as error:
                 raise StartError("cannot start: tracing needs pip install 'infer-gateway[otel]'") from error
-            tracing = Tracing(config.tracing.endpoint, config.tracing.sample_ratio, random.random)
+            tracing = Tracing(config.tracing.endpoint)
             self._cleanup.push_async_callback(asyncio.to_thread, tracing.close)
             witnesses.append(tracing)
         return witnesses
@@ -277,6 +278,7 @@ class Gateway:
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
             explain_to_clients=config.debug.response_header,
+            sampler=None if config.tracing.endpoint is None else Sampler(config.tracing.sample_ratio, rng),
             identity_headers=config.identity_headers(),
             foreign=not config.transport.own_envoy,
             assumed=config.transport.assumed,

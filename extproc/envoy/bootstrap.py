@@ -18,6 +18,7 @@ from extproc.protocol.headers import (
     DESTINATION,
     POOL,
     PREFILLER,
+    TRACEPARENT,
 )
 from extproc.request.anthropic_errors import REQUEST_ID_HEADER
 from extproc.workers.place import places
@@ -80,7 +81,17 @@ def render(config: GatewayConfig) -> str:
     # A body with another name of the model has another length.
     rewriting = (CONTENT_LENGTH,) if config.routes else ()
     prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
-    ours = (DESTINATION, AUTHORIZATION, *config.token_headers(), *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
+    tracing = (TRACEPARENT,) if config.tracing.endpoint is not None else ()
+    ours = (
+        DESTINATION,
+        *tracing,
+        AUTHORIZATION,
+        *config.token_headers(),
+        *_ANSWER_HEADERS,
+        *rewriting,
+        *prefiller,
+        *identity,
+    )
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {

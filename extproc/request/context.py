@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from extproc.outcome.ledger import Ledger
-from extproc.telemetry.finished import Witness
+from extproc.telemetry.finished import Refused, Witness
 from extproc.telemetry.metrics import Metrics
 from scheduler.types import Prompt
 
@@ -70,6 +70,14 @@ class Context:
         except ValueError:
             return False
         return (number - self._first_key - 1) & _MAX_KEY < (self._keys - self._first_key) & _MAX_KEY
+
+    def tell_refused(self, refused: Refused) -> None:
+        """Hands a refusal to every witness."""
+        for witness in self.witnesses:
+            try:
+                witness.refused(refused)
+            except Exception as error:  # noqa: BLE001 - a witness that fails costs nobody an answer
+                self.failed_witness(witness, error)
 
     def failed_witness(self, witness: Witness, error: Exception) -> None:
         """Logs the first failure of each witness: a full disk stays full for a while."""

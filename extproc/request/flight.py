@@ -8,10 +8,11 @@ from extproc.outcome.outcome import DEFAULT_RETRY_AFTER, Outcome
 from extproc.outcome.watch import AnswerWatch
 from extproc.parsers import Api, ParsedRequest
 from extproc.protocol.events import ResponseBody, ResponseHeaders, ResponseTrailers, TokenUsage
-from extproc.protocol.headers import TRACEPARENT, Headers
+from extproc.protocol.headers import PATH, Headers
 from extproc.request.context import Context
 from extproc.routing.pool import Pool
 from extproc.telemetry.finished import Ended
+from extproc.telemetry.trace_context import TraceContext
 from scheduler.cycle import record_at
 from scheduler.types import Decision, Request, Undo
 
@@ -39,11 +40,12 @@ class Flight:
         subject: who asks, as the token says.
         started: when its headers came, monotonic seconds.
         now: monotonic seconds.
+        trace: its span, where it gets one.
     """
 
     __slots__ = (
         "_blocks", "_context", "_decision", "_ended", "_headers", "_pool", "_prefill", "_request", "_started",
-        "_streamed", "_subject", "_ticket", "_watch", "decision_seconds", "key", "model",
+        "_streamed", "_subject", "_ticket", "_trace", "_watch", "decision_seconds", "key", "model",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,7 @@ class Flight:
         subject: str,
         started: float,
         now: float,
+        trace: TraceContext | None = None,
     ) -> None:
         self._context = context
         self._pool = pool
@@ -65,6 +68,7 @@ class Flight:
         self._headers = headers
         self._subject = subject
         self._started = started
+        self._trace = trace
         self._streamed = parsed is not None and parsed.stream
         self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
         self._ticket = pool.store.acquire(decision.pod, decision.uncached_tokens, now)
@@ -185,7 +189,8 @@ class Flight:
             decision=self._decision,
             outcome=outcome,
             subject=self._subject,
-            traceparent=self._headers.get(TRACEPARENT),
+            path=self._headers.get(PATH).partition("?")[0],
+            trace=self._trace,
             blocks=self._blocks,
         )
         for witness in self._context.witnesses:

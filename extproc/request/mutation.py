@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import msgspec
 
-from extproc.protocol.headers import CONTENT_LENGTH
 from extproc.protocol.replies import Mutation
 from scheduler.types import Pod
 
@@ -34,7 +33,8 @@ def admission(
 _kept = lru_cache(maxsize=MAX_CACHED_MUTATIONS)(Mutation)
 
 
-def with_length(mutation: Mutation, length: int) -> Mutation:
-    """The same for a body that is replaced by one of `length` bytes, which Envoy does not find out by itself."""
-    headers = (*mutation.set_headers, (CONTENT_LENGTH, str(length)))
-    return msgspec.structs.replace(mutation, set_headers=headers)
+def with_header(mutation: Mutation, name: str, value: str) -> Mutation:
+    """`mutation` that sets one more header: the length of a body that is replaced, which Envoy does not find out by itself,
+    or the trace of one request.
+    """
+    return msgspec.structs.replace(mutation, set_headers=(*mutation.set_headers, (name, value)))

@@ -38,6 +38,7 @@ from extproc.protocol.headers import (
     PATH,
     PREFILLER,
     REQUEST_ID,
+    TRACEPARENT,
     Headers,
 )
 from extproc.protocol.replies import NO_MUTATION, Mutation, Reply, Tag
@@ -45,13 +46,15 @@ from extproc.protocol.session import ASSUMED_CONFIG, Session
 from extproc.request.anthropic_errors import AnthropicRefusal, speaks_anthropic
 from extproc.request.context import Context
 from extproc.request.flight import Flight, take_back
-from extproc.request.mutation import admission, destination, with_length
+from extproc.request.mutation import admission, destination, with_header
 from extproc.request.rewrite_answer import answer_names
 from extproc.request.rewrite_body import names_models, replace_model
 from extproc.routing.choice import Router
 from extproc.routing.objectives import Objectives
 from extproc.routing.pool import Pool
 from extproc.telemetry.decision_log import DecisionLog
+from extproc.telemetry.finished import Refused
+from extproc.telemetry.trace_context import Sampler
 from scheduler.types import Decision, Prompt, Request
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class Pipeline:
         max_body: largest request body, bytes.
         forward_token: whether model servers get the Authorization header.
         explain_to_clients: whether a client that asks gets the decision in a header.
+        sampler: decides which requests get spans; None: tracing is off.
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
         assumed: how an Envoy is set up that does not tell.
@@ -88,6 +92,7 @@ class Pipeline:
         max_body: int,
         forward_token: bool = False,
         explain_to_clients: bool = False,
+        sampler: Sampler | None = None,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
         assumed: ProtocolConfig = ASSUMED_CONFIG,
@@ -103,6 +108,7 @@ class Pipeline:
         #: … nor in the other headers that it may be in.
         self.token_headers = () if authenticator is None or forward_token else authenticator.token_headers
         self.explain_to_clients = explain_to_clients
+        self.sampler = sampler
         self.identity_headers = identity_headers
         #: With hyphens for underscores: some servers take the one for the other.
         self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
@@ -133,7 +139,7 @@ class Exchange:
     """One ext_proc stream's way through the pipeline."""
 
     __slots__ = (
-        "_closed", "_flight", "_head", "_identity", "_pipeline", "_rewrite_answer", "_session",
+        "_closed", "_flight", "_head", "_identity", "_model", "_pipeline", "_rewrite_answer", "_session",
         "_started", "pending",
     )  # fmt: skip
 
@@ -143,6 +149,8 @@ class Exchange:
         self._started = pipeline.context.clock()
         self._head: RequestHeaders | None = None
         self._identity: Identity | None = None
+        #: Of the model, as the client gave it.
+        self._model = ""
         #: None until the request was sent on.
         self._flight: Flight | None = None
         self._closed = False
@@ -220,6 +228,7 @@ class Exchange:
             priority=pipeline.objectives.priority(headers) if pipeline.objectives else 0,
             lookup=self._lookup,
         )
+        self._model = request.model
         identity = self._identity
         if identity is not None and not identity.may_use(request.model):
             what = f"the model {shown(request.model)!r}" if request.model else "requests that name no model"
@@ -235,11 +244,14 @@ class Exchange:
             route = None if pipeline.router.routes is None else pipeline.router.routes.find(asked)
             self._rewrite_answer = route is not None and route.rewrite_answers
         subject = identity.subject if identity is not None else ""
-        flight = Flight(context, pool, request, decision, parsed, headers, subject, self._started, now)
+        trace = None if pipeline.sampler is None else pipeline.sampler.begin(headers.get(TRACEPARENT))
+        flight = Flight(context, pool, request, decision, parsed, headers, subject, self._started, now, trace)
         self._flight = flight
         mutation = self._mutation(pool, decision)
+        if trace is not None:
+            mutation = with_header(mutation, TRACEPARENT, trace.header)
         if body is not None and headers.raw(CONTENT_LENGTH) is not None:
-            mutation = with_length(mutation, len(body))
+            mutation = with_header(mutation, CONTENT_LENGTH, str(len(body)))
         self._session.route(mutation, body, Tag(flight.key, self._explanation(pool, decision)))
         flight.decision_seconds = context.clock() - now
         context.metrics.decided(flight.decision_seconds, decision.prefix_match)
@@ -354,10 +366,30 @@ class Exchange:
             metrics.authenticated(refusal.detail)  # nothing else is refused before it is known who asks
         reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
         metrics.refused(refusal.status, reason)
+        request_id = head.headers.get(REQUEST_ID) if head is not None else ""
+        if self._pipeline.context.witnesses:
+            self._tell_refused(refusal, request_id)
         if log.isEnabledFor(logging.INFO):
-            request_id = head.headers.get(REQUEST_ID) if head is not None else ""
             extra = {"request_id": request_id, "status": refusal.status, "code": refusal.code}
             log.info("refused", extra={**extra, "detail": refusal.detail})
+
+    def _tell_refused(self, refusal: Refusal, request_id: str) -> None:
+        pipeline, identity = self._pipeline, self._identity
+        context = pipeline.context
+        headers = self._head.headers if self._head is not None else Headers()
+        refused = Refused(
+            at=context.wall_clock(),
+            seconds=context.clock() - self._started,
+            request_id=request_id,
+            path=headers.get(PATH).partition("?")[0],
+            model=self._model,
+            subject=identity.subject if identity is not None else "",
+            status=refusal.status,
+            code=refusal.code or "refused",
+            detail=refusal.detail,
+            trace=None if pipeline.sampler is None else pipeline.sampler.begin(headers.get(TRACEPARENT)),
+        )
+        context.tell_refused(refused)
 
 
 def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:

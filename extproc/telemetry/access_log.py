@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from extproc.telemetry.finished import Ended
+from extproc.telemetry.finished import Ended, Refused
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,6 +26,7 @@ class AccessLog:
         line: dict[str, Any] = {
             "time": round(ended.at, 3),
             "request_id": ended.request.id,
+            "path": ended.path,
             "model": ended.model,
             "pool": ended.pool,
             "rewritten_model": ended.request.model if ended.request.model != ended.model else None,
@@ -45,6 +46,20 @@ class AccessLog:
             "prompt_tokens": usage.prompt,
             "cached_tokens": usage.cached,
             "completion_tokens": usage.completion,
+        }
+        self._write(_encode(line) + b"\n")
+
+    def refused(self, refused: Refused) -> None:
+        line: dict[str, Any] = {
+            "time": round(refused.at, 3),
+            "request_id": refused.request_id,
+            "path": refused.path,
+            "model": refused.model,
+            "subject": refused.subject,
+            "status": refused.status,
+            "details": refused.code,
+            "detail": refused.detail,
+            "seconds": round(refused.seconds, 4),
         }
         self._write(_encode(line) + b"\n")
 

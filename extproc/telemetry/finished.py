@@ -1,10 +1,11 @@
-"""A request that was routed and is over, as it is told to whoever writes it down."""
+"""A request that is over, for whoever writes requests down: one that was routed, or one that was refused."""
 
 from typing import Protocol
 
 import msgspec
 
 from extproc.outcome.outcome import Outcome
+from extproc.telemetry.trace_context import TraceContext
 from scheduler.types import Decision, Request
 
 
@@ -27,13 +28,38 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     #: Who asked, as the token says; empty without one.
     subject: str
-    #: W3C trace context of the request, as it came; empty without one.
-    traceparent: str
+    #: As the client sent it, without its query.
+    path: str = ""
+    #: None: it gets no spans.
+    trace: TraceContext | None = None
     #: Names of the prompt's blocks (`Context.blocks`); empty where nobody wants them.
     blocks: tuple[int, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that the gateway answered itself. Times are seconds; `at` is wall clock."""
+
+    at: float
+    #: From the request's headers to the refusal.
+    seconds: float
+    request_id: str
+    #: As the client sent it, without its query.
+    path: str
+    #: As the client gave it; empty where it was not read yet.
+    model: str
+    #: Who asked, as the token says; empty without one that was found good.
+    subject: str
+    status: int
+    #: The error's `code`, as in the answer.
+    code: str
+    #: The cause, for logs: never empty, never in the answer.
+    detail: str
+    trace: TraceContext | None = None
 
 
 class Witness(Protocol):
     """Writes requests down. Called on the event loop: it must not block, and must not raise."""
 
     def ended(self, ended: Ended) -> None: ...
+
+    def refused(self, refused: Refused) -> None: ...

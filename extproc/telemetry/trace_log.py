@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from extproc.telemetry.finished import Ended
+from extproc.telemetry.finished import Ended, Refused
 from scheduler.types import Prompt
 
 #: Tokens that an id stands for, as in Mooncake's published traces.
@@ -80,6 +80,9 @@ class TraceLog:
             "tenant": self._tenant(ended.subject),
         }
         self._write(_encode(line) + b"\n")
+
+    def refused(self, refused: Refused) -> None:
+        """No engine would have seen it: nothing to replay."""
 
     def _fitted(self, blocks: tuple[int, ...], tokens: int) -> tuple[int, ...]:
         """As many ids as the prompt has blocks of tokens: readers refuse other numbers, and text tells tokens badly.

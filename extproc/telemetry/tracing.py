@@ -1,28 +1,49 @@
 """OpenTelemetry spans of requests: one for the request, one in it for the decision. An extra: `infer-gateway[otel]`.
 
-Spans are made when a request is over, with the times that are known by then, so that the request path pays for nothing
-but the look at a flag. The client's trace context goes on to the model server untouched.
+Spans are made when a request is over, with the times that are known by then. Their identifiers were drawn at its beginning
+(`extproc.telemetry.trace_context`): the pod got them, and its engine's spans hang under the gateway's.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
 
 from extproc import __version__
-from extproc.telemetry.finished import Ended
+from extproc.telemetry.finished import Ended, Refused
+from extproc.telemetry.trace_context import TraceContext
 
 log = logging.getLogger(__name__)
 
-#: Length of a `traceparent` of version 00: https://www.w3.org/TR/trace-context/#traceparent-header.
-_TRACEPARENT_LENGTH = 55
+
+class _Identifiers(RandomIdGenerator):
+    """Gives the span that begins next the identifiers that its request has already."""
+
+    def __init__(self) -> None:
+        self.next: TraceContext | None = None
+
+    def generate_span_id(self) -> int:
+        given, self.next = self.next, None
+        return super().generate_span_id() if given is None else int(given.span, 16)
+
+    def generate_trace_id(self) -> int:
+        return super().generate_trace_id() if self.next is None else int(self.next.trace, 16)
 
 
 class Tracing:
@@ -30,30 +51,25 @@ class Tracing:
 
     Args:
         endpoint: URL of the collector, such as `http://collector:4318/v1/traces`.
-        ratio: share (0-1) of the requests without trace context that get spans. Those with one do as it says.
-        roll: a number of 0-1.
         exporter: in place of the one for `endpoint`.
     """
 
-    def __init__(
-        self, endpoint: str, ratio: float, roll: Callable[[], float], *, exporter: SpanExporter | None = None
-    ) -> None:
-        self._ratio = ratio
-        self._roll = roll
+    def __init__(self, endpoint: str, *, exporter: SpanExporter | None = None) -> None:
         resource = Resource.create({"service.name": "infer-gateway", "service.version": __version__})
-        # What is sampled was decided by then: see `_wanted`.
-        self._provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        self._identifiers = _Identifiers()
+        # What is sampled was decided at the request's beginning.
+        self._provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=resource, id_generator=self._identifiers, shutdown_on_exit=False
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=endpoint)))
         self._tracer = self._provider.get_tracer("infer-gateway", __version__)
-        self._context = TraceContextTextMapPropagator()
 
     def ended(self, ended: Ended) -> None:
-        if not self._wanted(ended.traceparent):
+        if ended.trace is None:
             return
         end = int(ended.at * 1e9)
         start = end - int(ended.seconds * 1e9)
-        parent = self._context.extract({"traceparent": ended.traceparent})
-        span = self._tracer.start_span("infer_gateway.request", parent, SpanKind.SERVER, _attributes(ended), (), start)
+        span = self._begin(ended.path, ended.model, ended.trace, _attributes(ended), start)
         decided = start + int(ended.decision_seconds * 1e9)
         inner = self._tracer.start_span(
             "infer_gateway.decide", set_span_in_context(span), SpanKind.INTERNAL, _decision(ended), (), start
@@ -62,24 +78,55 @@ class Tracing:
         _set_status(span, ended.outcome.status)
         span.end(end)
 
+    def refused(self, refused: Refused) -> None:
+        if refused.trace is None:
+            return
+        end = int(refused.at * 1e9)
+        attributes: dict[str, Any] = {
+            "http.response.status_code": refused.status,
+            "error.type": refused.code,
+            "infer_gateway.request_id": refused.request_id,
+        }
+        start = end - int(refused.seconds * 1e9)
+        span = self._begin(refused.path, refused.model, refused.trace, attributes, start)
+        _set_status(span, refused.status)
+        span.end(end)
+
+    def _begin(self, path: str, model: str, trace: TraceContext, attributes: dict[str, Any], start: int) -> Span:
+        operation = _operation(path)
+        attributes |= {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "infer_gateway",
+            "gen_ai.request.model": model,
+            "url.path": path,
+        }
+        parent = Context()
+        if trace.parent:
+            remote = SpanContext(int(trace.trace, 16), int(trace.parent, 16), is_remote=True, trace_flags=TraceFlags(1))
+            parent = set_span_in_context(NonRecordingSpan(remote), parent)
+        self._identifiers.next = trace
+        # "{operation} {model}": the conventions' name of a span of inference.
+        return self._tracer.start_span(f"{operation} {model}".rstrip(), parent, SpanKind.SERVER, attributes, (), start)
+
     def close(self) -> None:
         """Sends what is waiting, and ends. May take some seconds where the collector is away."""
         self._provider.shutdown()
 
-    def _wanted(self, traceparent: str) -> bool:
-        if len(traceparent) == _TRACEPARENT_LENGTH:
-            # The last digit holds the sampled flag.
-            return traceparent[-1] in "13579bdf"
-        return self._roll() < self._ratio
+
+def _operation(path: str) -> str:
+    """`gen_ai.operation.name` of an API."""
+    if path.endswith("/embeddings"):
+        return "embeddings"
+    return "text_completion" if path.endswith("/completions") and not path.endswith("/chat/completions") else "chat"
 
 
 def _attributes(ended: Ended) -> dict[str, Any]:
     """By OpenTelemetry's conventions for generative AI and HTTP, as far as they have names."""
     outcome, usage = ended.outcome, ended.outcome.usage
     known = {
-        "gen_ai.request.model": ended.model,
+        "gen_ai.response.model": ended.request.model,
         "gen_ai.usage.input_tokens": usage.prompt,
-        "gen_ai.usage.cached_tokens": usage.cached,
+        "gen_ai.usage.cache_read.input_tokens": usage.cached,
         "gen_ai.usage.output_tokens": usage.completion,
         "gen_ai.server.time_to_first_token": outcome.ttft,
         "http.response.status_code": outcome.status,

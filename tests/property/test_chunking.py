@@ -20,7 +20,7 @@ from extproc.routing.choice import Router
 from extproc.routing.pool import Pool
 from extproc.routing.routes import Route, Routes, Rule, Target
 from extproc.telemetry.decision_log import DecisionLog
-from extproc.telemetry.finished import Ended
+from extproc.telemetry.finished import Ended, Refused
 from extproc.telemetry.metrics import Metrics
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
@@ -61,6 +61,9 @@ class World:
 
     def ended(self, ended: Ended) -> None:
         self.over.append(ended)
+
+    def refused(self, refused: Refused) -> None:
+        pass
 
 
 RENAMED = Route("all", (Target("default", model=OTHER),))

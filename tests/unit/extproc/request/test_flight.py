@@ -293,6 +293,8 @@ def test_whoever_writes_requests_down_and_fails_changes_nothing(caplog: pytest.L
         def ended(self, ended: object) -> None:
             raise OSError("disk full")
 
+        refused = ended
+
     world.pipeline.context.witnesses = [Broken(), *world.pipeline.context.witnesses]
     for number in range(3):
         exchange, picked = routed(world)

@@ -1,5 +1,5 @@
 from extproc.protocol.replies import Mutation
-from extproc.request.mutation import admission, destination, with_length
+from extproc.request.mutation import admission, destination, with_header
 from scheduler.types import Pod
 
 
@@ -18,6 +18,6 @@ def test_names_that_clients_make_up_are_not_kept() -> None:
 
 def test_a_replaced_body_has_its_own_length() -> None:
     before = Mutation((("x-user", "a"),), ("authorization",), "10.0.0.1:8000", "large")
-    after = with_length(before, 12)
+    after = with_header(before, "content-length", "12")
     assert after.set_headers == (("x-user", "a"), ("content-length", "12"))
     assert (after.remove_headers, after.destination, after.pool) == (("authorization",), "10.0.0.1:8000", "large")

@@ -34,7 +34,7 @@ class Log:
             Ended(
                 at=1000.5, seconds=0.25, decision_seconds=0.0, model="m", pool="default",
                 request=Request(model="m", prompt=prompt), decision=DECISION,
-                outcome=Outcome(status=status, usage=TokenUsage(**usage)), subject=subject, traceparent="",
+                outcome=Outcome(status=status, usage=TokenUsage(**usage)), subject=subject,
                 blocks=self.trace.blocks("m", prompt),
             )
         )  # fmt: skip

@@ -11,7 +11,8 @@ from support.snapshots import P, snapshot
 
 from extproc.outcome.outcome import UNKNOWN, Outcome
 from extproc.protocol.events import TokenUsage
-from extproc.telemetry.finished import Ended
+from extproc.telemetry.finished import Ended, Refused
+from extproc.telemetry.trace_context import TraceContext
 from extproc.telemetry.tracing import Tracing
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
@@ -19,8 +20,11 @@ from scheduler.cycle import schedule
 from scheduler.registry import in_tree_registry
 from scheduler.types import Prompt, Request
 
-SAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-UNSAMPLED = SAMPLED[:-1] + "0"
+TRACE = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "b7ad6b7169203331")
+REFUSED = Refused(
+    at=1000.0, seconds=0.5, request_id="r-2", path="/v1/embeddings", model="m", subject="someone", status=503,
+    code="no_ready_endpoint", detail="cause", trace=TRACE,
+)  # fmt: skip
 REQUEST = Request(
     id="r-1",
     model="m",
@@ -42,21 +46,24 @@ def ended(**changes: Any) -> Ended:
         decision=decision,
         outcome=outcome,
         subject="someone",
-        traceparent=SAMPLED,
+        path="/v1/chat/completions",
+        trace=TRACE,
     )
     return msgspec.structs.replace(told, **changes)
 
 
 class Traced:
-    """Tracing into memory; `roll` is what the dice show."""
+    """Tracing into memory."""
 
     def __init__(self) -> None:
-        self.roll = 0.5
         self._exporter = InMemorySpanExporter()
-        self.tracing = Tracing("http://unused", 0.4, lambda: self.roll, exporter=self._exporter)
+        self.tracing = Tracing("http://unused", exporter=self._exporter)
 
-    def spans(self, told: Ended) -> dict[str, ReadableSpan]:
-        self.tracing.ended(told)
+    def spans(self, over: Ended | Refused) -> dict[str, ReadableSpan]:
+        if isinstance(over, Refused):
+            self.tracing.refused(over)
+        else:
+            self.tracing.ended(over)
         self.tracing._provider.force_flush()
         spans = {span.name: span for span in self._exporter.get_finished_spans()}
         self._exporter.clear()
@@ -72,13 +79,16 @@ def traced() -> Iterator[Traced]:
 
 def test_a_request_and_its_decision_in_the_clients_trace(traced: Traced) -> None:
     spans = traced.spans(ended())
-    outer, inner = spans["infer_gateway.request"], spans["infer_gateway.decide"]
+    outer, inner = spans["chat asked"], spans["infer_gateway.decide"]
     assert outer.context is not None
     assert inner.parent is not None
+    assert inner.context is not None
     assert outer.parent is not None
-    assert f"{outer.context.trace_id:032x}" == SAMPLED[3:35]
-    assert f"{outer.parent.span_id:016x}" == SAMPLED[36:52]
+    assert f"{outer.context.trace_id:032x}" == TRACE.trace
+    assert f"{outer.parent.span_id:016x}" == TRACE.parent
+    assert f"{outer.context.span_id:016x}" == TRACE.span, "the span that the pod was told of"
     assert inner.parent.span_id == outer.context.span_id
+    assert f"{inner.context.span_id:016x}" != TRACE.span
     assert (outer.start_time, outer.end_time) == (998 * 10**9, 1000 * 10**9)
     assert (inner.start_time, inner.end_time) == (998 * 10**9, 998 * 10**9 + 100_000)
     told = dict(outer.attributes or {})
@@ -90,21 +100,44 @@ def test_a_request_and_its_decision_in_the_clients_trace(traced: Traced) -> None
     assert outer.status.status_code is StatusCode.UNSET
 
 
-def test_the_clients_flag_decides(traced: Traced) -> None:
-    traced.roll = 0.0
-    assert traced.spans(ended(traceparent=UNSAMPLED)) == {}
+def test_a_request_without_a_span_gets_none(traced: Traced) -> None:
+    assert traced.spans(ended(trace=None)) == {}
+    assert traced.spans(msgspec.structs.replace(REFUSED, trace=None)) == {}
 
 
-@pytest.mark.parametrize(("roll", "wanted"), [(0.39, True), (0.41, False)])
-@pytest.mark.parametrize("traceparent", ["", "garbage"])
-def test_without_trace_context_the_dice_do(traced: Traced, roll: float, wanted: bool, traceparent: str) -> None:
-    traced.roll = roll
-    assert bool(traced.spans(ended(traceparent=traceparent))) is wanted
+def test_a_trace_that_begins_here_has_no_parent(traced: Traced) -> None:
+    span = traced.spans(ended(trace=msgspec.structs.replace(TRACE, parent="")))["chat asked"]
+    assert span.parent is None
+    assert span.context is not None
+    assert (f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}") == (TRACE.trace, TRACE.span)
 
 
-def test_a_context_that_only_looks_like_one_starts_a_trace(traced: Traced) -> None:
-    spans = traced.spans(ended(traceparent="x" * 54 + "1"))
-    assert spans["infer_gateway.request"].parent is None
+def test_a_refusal_has_a_span(traced: Traced) -> None:
+    span = traced.spans(REFUSED)["embeddings m"]
+    assert (span.start_time, span.end_time) == (999_500_000_000, 1000 * 10**9)
+    told = dict(span.attributes or {})
+    assert (told["http.response.status_code"], told["error.type"], told["url.path"]) == (
+        503,
+        "no_ready_endpoint",
+        REFUSED.path,
+    )
+    assert span.status.status_code is StatusCode.ERROR
+    assert (
+        traced.spans(msgspec.structs.replace(REFUSED, status=403))["embeddings m"].status.status_code
+        is StatusCode.UNSET
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "chat asked"),
+        ("/v1/completions", "text_completion asked"),
+        ("/v1/messages", "chat asked"),
+    ],
+)
+def test_names_of_spans(traced: Traced, path: str, name: str) -> None:
+    assert name in traced.spans(ended(path=path))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +145,7 @@ def test_a_context_that_only_looks_like_one_starts_a_trace(traced: Traced) -> No
     [(UNKNOWN, StatusCode.ERROR), (Outcome(status=503), StatusCode.ERROR), (Outcome(status=404), StatusCode.UNSET)],
 )
 def test_failures_are_marked(traced: Traced, outcome: Outcome, code: StatusCode) -> None:
-    span = traced.spans(ended(outcome=outcome))["infer_gateway.request"]
+    span = traced.spans(ended(outcome=outcome))["chat asked"]
     assert span.status.status_code is code
     assert "server.address" in (span.attributes or {})
 
