@@ -82,16 +82,8 @@ def render(config: GatewayConfig) -> str:
     rewriting = (CONTENT_LENGTH,) if config.routes else ()
     prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
     tracing = (TRACEPARENT,) if config.tracing.endpoint is not None else ()
-    ours = (
-        DESTINATION,
-        *tracing,
-        AUTHORIZATION,
-        *config.token_headers(),
-        *_ANSWER_HEADERS,
-        *rewriting,
-        *prefiller,
-        *identity,
-    )
+    credentials = (AUTHORIZATION, *config.token_headers())
+    ours = (DESTINATION, *tracing, *credentials, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {

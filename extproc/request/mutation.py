@@ -34,7 +34,5 @@ _kept = lru_cache(maxsize=MAX_CACHED_MUTATIONS)(Mutation)
 
 
 def with_header(mutation: Mutation, name: str, value: str) -> Mutation:
-    """`mutation` that sets one more header: the length of a body that is replaced, which Envoy does not find out by itself,
-    or the trace of one request.
-    """
+    """`mutation` that sets one more header, whose value no other request has: it is not kept."""
     return msgspec.structs.replace(mutation, set_headers=(*mutation.set_headers, (name, value)))

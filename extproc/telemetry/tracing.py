@@ -1,7 +1,7 @@
 """OpenTelemetry spans of requests: one for the request, one in it for the decision. An extra: `infer-gateway[otel]`.
 
-Spans are made when a request is over, with the times that are known by then. Their identifiers were drawn at its beginning
-(`extproc.telemetry.trace_context`): the pod got them, and its engine's spans hang under the gateway's.
+Spans are made when a request is over, with the times that are known by then. Their identifiers were drawn at its
+beginning (`extproc.telemetry.trace_context`): the pod got them, and its engine's spans hang under the gateway's.
 """
 
 import logging

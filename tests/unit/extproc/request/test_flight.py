@@ -53,7 +53,7 @@ def test_a_line_in_the_access_log() -> None:
     assert raw.endswith(b"\n")
     line = msgspec.json.decode(raw)
     assert line == {
-        "time": 1e9, "request_id": "r-1", "model": "m", "pool": "default", "rewritten_model": None, "subject": "someone", "status": 200, "details": "",
+        "time": 1e9, "request_id": "r-1", "path": "/v1/chat/completions", "model": "m", "pool": "default", "rewritten_model": None, "subject": "someone", "status": 200, "details": "",
         "picked": picked, "served": picked, "attempts": None, "score": 100.0, "cost": None, "prefix_match": 0.0, "seconds": 0.5, "decision_seconds": 0.0,
         "ttft": 0.05, "tpot": 0.01, "prompt_tokens": 200, "cached_tokens": 50, "completion_tokens": 10,
     }  # fmt: skip
