@@ -4,9 +4,12 @@ https://www.w3.org/TR/trace-context/#traceparent-header: `00-<32 hex>-<16 hex>-<
 """
 
 import re
-from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from random import Random
 
 _HEADER = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -36,7 +39,7 @@ class Sampler:
         rng: for the share, and for new identifiers.
     """
 
-    def __init__(self, ratio: float, rng: Random) -> None:
+    def __init__(self, ratio: float, rng: "Random") -> None:
         self._ratio = ratio
         self._rng = rng
 
