@@ -26,10 +26,11 @@ class Prompt:
 
     __slots__ = ("_parts", "length", "memory")
 
-    def __init__(self, parts: Sequence[str] = ()) -> None:
+    def __init__(self, parts: Sequence[str] = (), unread: int = 0) -> None:
+        """Makes it of its parts, and of how many characters there are behind them, which nobody reads."""
         self._parts = parts
         #: Characters in all.
-        self.length = sum(map(len, parts))
+        self.length = sum(map(len, parts)) + unread
         #: What a plugin found out about the text, by a key of its own: it stays when the text goes.
         self.memory: dict[Any, Any] = {}
 

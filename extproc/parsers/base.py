@@ -8,12 +8,14 @@ surrogates are refused, of duplicate keys the last one counts, as in the JSON li
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from extproc.errors import Refusal, bad_request
+from extproc.parsers.head import WINDOW, head, is_short, values_for
 from scheduler.types import Prompt
 
 
@@ -55,16 +57,14 @@ MAX_MODEL = 1024
 
 BodyT = TypeVar("BodyT", bound=Envelope)
 
-#: Bytes. A body is decoded into objects whole: at worst (`{"a":0},` again and again) they take 30 times its size in
-#: memory and 0.3 s per MiB. Larger bodies are looked at first, which costs about as much as to decode them.
-UNCOUNTED_BODY = 1 << 20
-#: Objects and arrays in a larger body, each of 60-230 bytes in memory. It takes 16 MiB of code to have as many, for
-#: brackets inside of texts are counted too.
-MAX_CONTAINERS = 250_000
-#: Commas in a larger body, about one a value, of up to 60 bytes in memory. Two million token ids fit.
-MAX_VALUES = 2_000_000
 #: Bytes of an object or array that is decoded out of a body whose prompt is not read.
 MAX_BARE_VALUE = 1 << 10
+
+#: Bytes. Of a smaller body the values need not be counted: there is no room for many.
+UNCOUNTED_BODY = 4 << 10
+
+#: Fields that may be lists of token ids.
+_TOKEN_IDS = frozenset({"prompt", "input"})
 
 _NULL = msgspec.Raw(b"null")
 
@@ -76,13 +76,10 @@ class _Bare(msgspec.Struct):
     stream: msgspec.Raw = _NULL
 
 
-_decode_bare = msgspec.json.Decoder(_Bare).decode
-
-
 class Parser(Generic[BodyT]):
     """Parser of one API: the fields of its body, and how they become text."""
 
-    __slots__ = ("_decode", "_model_required", "_write", "api")
+    __slots__ = ("_decode", "_decode_bare", "_fields", "_model_required", "_names", "_write", "api")
 
     def __init__(
         self,
@@ -93,7 +90,12 @@ class Parser(Generic[BodyT]):
         model_required: bool = True,
     ) -> None:
         self.api = api
+        self._fields = fields
         self._decode = msgspec.json.Decoder(fields).decode
+        #: What the prompt is made of, in the order of the API's fields.
+        self._names = tuple([name for name in fields.__struct_fields__ if name not in _Bare.__struct_fields__])
+        bare: Any = msgspec.defstruct("_BareBody", [(name, msgspec.Raw, _NULL) for name in self._names], bases=(_Bare,))
+        self._decode_bare: Callable[[bytes], Any] = msgspec.json.Decoder(bare).decode
         self._write = write
         self._model_required = model_required
 
@@ -105,8 +107,7 @@ class Parser(Generic[BodyT]):
         """
         parts: list[str] = []
         try:
-            fields = self._fields(body)
-            read: Envelope = _bare_fields(body) if fields is None else fields
+            read, unread = self._read(body)
         except RecursionError as error:
             raise bad_request("The request body is nested too deeply.", code="invalid_json") from error
         except UnicodeDecodeError as error:
@@ -127,30 +128,31 @@ class Parser(Generic[BodyT]):
         elif type(stream) is not bool:
             raise _wrong_type("stream", "a boolean", stream)
 
-        if fields is not None:
-            try:
-                self._write(fields, parts)
-            except RecursionError:
-                # Deeper than can be walked, though not than can be decoded: the engine may think otherwise.
-                parts.clear()
-        return ParsedRequest(model, Prompt(parts), stream, self.api)
-
-    def _fields(self, body: bytes) -> BodyT | None:
-        """All fields of the body, or None where its prompt cannot be held in memory or as Python's numbers."""
-        if len(body) > UNCOUNTED_BODY and (
-            body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_VALUES
-        ):
-            return None
         try:
-            return self._decode(body)
-        except msgspec.ValidationError:
-            # JSON, but no object, or with a number (1e999) that only a reader of the field could refuse.
-            return None
+            self._write(read, parts)
+        except RecursionError:
+            # Deeper than can be walked, though not than can be decoded: the engine may think otherwise.
+            parts.clear()
+        return ParsedRequest(model, Prompt(parts, unread), stream, self.api)
 
-
-def _bare_fields(body: bytes) -> Envelope:
-    bare = _decode_bare(body)
-    return Envelope(_bare_value(bare.model), _bare_value(bare.stream))
+    def _read(self, body: bytes) -> tuple[BodyT, int]:
+        """The fields of the body, and the bytes of the prompt that were not read."""
+        if len(body) <= UNCOUNTED_BODY or is_short(body):
+            try:
+                return self._decode(body), 0
+            except msgspec.ValidationError:
+                # JSON, but no object, or with a number (1e999) that only a reader of the field could refuse.
+                pass
+        bare = self._decode_bare(body)
+        fields = self._fields(model=_bare_value(bare.model), stream=_bare_value(bare.stream))
+        window, values, unread = WINDOW, values_for(len(body)), 0
+        for name in self._names:
+            raw = bytes(getattr(bare, name))
+            text, count = head(raw, window, values, ids=name in _TOKEN_IDS)
+            window, values, unread = max(window - len(text), 0), max(values - count, 0), unread + len(raw) - len(text)
+            with suppress(msgspec.ValidationError):  # a number that is out of range
+                setattr(fields, name, msgspec.json.decode(text) if text else None)
+        return fields, max(unread, 0)
 
 
 def _bare_value(raw: msgspec.Raw) -> object:

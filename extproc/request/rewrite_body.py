@@ -15,6 +15,8 @@ MAX_MEMBERS = 4
 _LONGEST_KEY = 2 + 5 * 6
 _KEY = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"\Z')
 _SPACE = b" \t\r\n"
+#: What a body has that names it: the key itself, or some letter of it escaped.
+_MODEL, _ESCAPED = b'"model"', b"\\u00"
 
 
 _NONE = msgspec.Raw(b"")
@@ -58,8 +60,10 @@ def names_models(body: bytes) -> bool:
     """Whether `body` has several top-level members `model`: what one JSON library takes for it, another may not.
 
     Raises:
-        msgspec.DecodeError: as `replace_model`.
+        msgspec.DecodeError: as `replace_model`, where there may be several.
     """
+    if body.count(_MODEL) < 2 and body.find(_ESCAPED) < 0:
+        return False  # nearly always: no more than one place where it could be named
     raw = _decode(body).model
     if raw is _NONE:
         return False
@@ -72,7 +76,7 @@ def _before(body: bytes, end: int) -> bytes | None:
 
     Of several members the decoder finds the last: without it, the one before it is the last.
     """
-    if body.find(b'"model"', 0, end) < 0 and body.find(b"\\u00", 0, end) < 0:
+    if body.find(_MODEL, 0, end) < 0 and body.find(_ESCAPED, 0, end) < 0:
         return None
     return body[:end].rstrip(_SPACE).removesuffix(b",") + b"}"
 

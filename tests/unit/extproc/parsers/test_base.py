@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import Api, ParsedRequest, parse
-from extproc.parsers.base import MAX_BARE_VALUE, MAX_CONTAINERS, MAX_MODEL, MAX_VALUES, UNCOUNTED_BODY
+from extproc.parsers.base import MAX_BARE_VALUE, MAX_MODEL, UNCOUNTED_BODY, Envelope, Parser
+from extproc.parsers.head import MAX_VALUES, WINDOW
 
 FEW = settings(max_examples=40)  # one for each API
 
@@ -98,18 +99,28 @@ def test_every_depth_is_parsed_or_refused(path: str) -> None:
     assert outcomes == {"m", "invalid_json"}
 
 
-def test_a_prompt_too_deep_to_walk_is_empty() -> None:
+def test_a_prompt_of_any_depth_is_digested() -> None:
+    """Until it is nested more deeply than can be decoded."""
     lengths = set()
-    for depth in range(100, 1100):
+    for depth in range(100, 3000):
         nested = b"[" * depth + b"]" * depth
         try:
-            lengths.add(
-                parse(CHAT, b'{"model":"m","messages":[{"role":"user","content":[%s]}]}' % nested).prompt.length
-            )
-        except Refusal:
+            text = b'{"model":"m","messages":[{"role":"user","content":[%s]}]}' % nested
+            lengths.add(len(parse(CHAT, text).prompt.text()))
+        except Refusal as refusal:
+            assert refusal.message == "The request body is nested too deeply."
             break
-    assert len(lengths) == 2
-    assert 0 in lengths
+    else:
+        raise AssertionError("no limit")
+    assert len(lengths) == 1
+
+
+def test_a_prompt_too_deep_to_walk_is_empty() -> None:
+    def write(_body: Envelope, out: list[str]) -> None:
+        out.append("x")
+        raise RecursionError
+
+    assert Parser(Api.GENERIC, Envelope, write)(b'{"model":"m"}').prompt.length == 0
 
 
 @every_api
@@ -232,21 +243,41 @@ def test_20_mib(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("piece", "limit"),
-    [(b'{"a":0},', MAX_CONTAINERS), (b"[null],", MAX_CONTAINERS), (b"0,", MAX_VALUES), (b'"a",', MAX_VALUES)],
+    "piece", [b'{"a":0},', b"[null],", b'"a",', b"1.5,", b"{},", b"[[]],", b'{"type":"text","text":"hi"},']
 )
-def test_bodies_that_would_take_too_much_memory_have_no_prompt(piece: bytes, limit: int) -> None:
+def test_of_bodies_of_many_values_the_beginning_is_read(piece: bytes) -> None:
     text = b'{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":['
-    assert UNCOUNTED_BODY < len(piece) * limit < 16 << 20
-    # Just under the limit: read, hence with some text.
-    assert parse(CHAT, text + piece * (limit - 200) + b"0]}]}").prompt.length > 0
-    parsed = parse(CHAT, text + piece * (limit + 1) + b"0]}]}")
-    assert parsed.prompt.length == 0
-    assert (parsed.model, parsed.stream) == ("m", True)
+    several, many = [parse(CHAT, text + piece * count + b"0]}]}") for count in (100, 10 * MAX_VALUES)]
+    assert (many.model, many.stream) == ("m", True)
+    assert many.prompt.text().startswith(several.prompt.text()[:-100])
+    assert len(many.prompt.text()) < 100 * MAX_VALUES < many.prompt.length * 100
+
+
+def test_two_long_prompts_that_begin_alike_have_texts_that_begin_alike() -> None:
+    def chat(size: int, *after: dict[str, Any]) -> bytes:
+        messages = [{"role": "system", "content": "s" * 100}, {"role": "user", "content": 'é"\n\\' * size}, *after]
+        return body(model="m", tools=[{"name": "t"}], messages=messages)
+
+    first = parse(CHAT, chat(WINDOW // 6)).prompt
+    second = parse(
+        CHAT, chat(WINDOW // 6, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"})
+    ).prompt
+    longer = parse(CHAT, chat(WINDOW)).prompt
+    assert second.text().startswith(first.text())
+    assert longer.text().startswith(first.text()[: WINDOW // 3])
+    assert longer.length > 4 * first.length
+
+
+def test_token_ids_are_read_by_their_bytes() -> None:
+    ids = list(range(100_000, 100_000 + MAX_VALUES * 5))
+    assert parse("/v1/completions", body(model="m", prompt=ids)).prompt.text().count(",") == len(ids)
+    many = parse("/v1/completions", body(model="m", prompt=ids * 10)).prompt
+    assert len(ids) < many.text().count(",") < WINDOW
+    assert many.length > 7 * 10 * len(ids) - 100
 
 
 def test_such_bodies_are_checked_like_all_others() -> None:
-    many = b"[" + b"[    ]," * (MAX_CONTAINERS + 1) + b"[]]"
+    many = b"[" + b"[    ]," * 250_000 + b"[]]"
     assert len(many) > UNCOUNTED_BODY
     assert refused(CHAT, b'{"messages":' + many + b"}").code == "missing_required_parameter"
     assert refused(CHAT, b'{"model":' + many + b"}").message == "`model` must be a string, not an array."
