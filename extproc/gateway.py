@@ -128,6 +128,8 @@ class Gateway:
         for name, section in sections.items():
             self._pools[name] = self._pool(name, section)
         self._metrics.watch_plugins(self._plugin_statistics)
+        if config.admin.reference_metrics:
+            self._metrics.as_reference(config.reference_names())
         if shared is not None and shared.gateways is not None:
             self._metrics.watch_sharing(shared.statistics)
         pace = Pace()

@@ -74,6 +74,14 @@ class GatewayConfig(Section):
             return config
         return replace(config, filters_enabled=())
 
+    def reference_names(self) -> Mapping[str, str]:
+        """Pool → its name in the reference picker's metrics: that of its InferencePool, where there is one."""
+        found = {name: pool.kubernetes for name, pool in self.all_pools().items()}
+        return {
+            name: name if one is None or one.inference_pool is None else one.inference_pool.name
+            for name, one in found.items()
+        }
+
     def most_pods(self) -> int:
         """Most addresses in an answer, 1 to `MAX_PODS`."""
         if self.transport.max_endpoints is not None:

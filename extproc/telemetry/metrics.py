@@ -17,6 +17,7 @@ from extproc.telemetry.collectors import (
     SharingGauges,
 )
 from extproc.telemetry.instruments import Counters, Histograms
+from extproc.telemetry.reference_metrics import ReferenceMetrics
 
 NAMESPACE = "infer_gateway"
 #: Model names become label values, and clients choose them. Only a name that a model server has answered for gets a
@@ -45,6 +46,7 @@ class Metrics:
 
     def __init__(self, pods: Rows, pools: Sequence[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        self._pods = pods
         self.registry.register(PodGauges(pods, pools))
         counters, histograms = self._counters, self._histograms
         self._requests = counters("requests", "Requests that ended.", "model", "pod", "status")
@@ -111,6 +113,10 @@ class Metrics:
             namespace=NAMESPACE,
             registry=self.registry,
         ).set_function(behind)
+
+    def as_reference(self, pools: Mapping[str, str]) -> None:
+        """Shows the reference picker's metrics as well. `pools`: pool → its name there. Call it once."""
+        self.registry.register(ReferenceMetrics(self._pods, pools, self._requests, self._seconds))
 
     def watch_pace(self, interval: Callable[[], float]) -> None:
         """Shows how often pods are scraped. Call it once."""

@@ -13,6 +13,11 @@ class AdminConfig(Section):
 
     host: fields.IP = Field(default="127.0.0.1", description="IP address. These pages have no authentication.")
     port: fields.Port = Field(default=9090, description="Port; 0: a free one.")
+    reference_metrics: bool = Field(
+        default=False,
+        description="Whether the metrics page has the reference picker's series as well (inference_pool_*,"
+        " inference_objective_*), for autoscalers and dashboards that read them.",
+    )
 
 
 class TraceConfig(Section):
