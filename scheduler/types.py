@@ -12,8 +12,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Estimate of bytes of prompt text per token, used wherever no tokenizer is in play. English text under the tokenizers
-#: of current models is at 3.5-4.5; the reference endpoint picker takes 4 as well.
+#: Estimate of characters of prompt text per token, where no answer of the model has told its usage yet. English text
+#: under the tokenizers of current models is at 3.5-4.5; the reference endpoint picker takes 4 as well.
 CHARS_PER_TOKEN = 4
 
 #: Selections that a snapshot remembers. Filters that look at scraped values make one or two; those that look at the
@@ -24,11 +24,13 @@ MAX_SELECTIONS = 32
 class Prompt:
     """The text of a prompt in the order in which a model sees it, in parts until somebody wants the whole."""
 
-    __slots__ = ("_parts", "length", "memory")
+    __slots__ = ("_parts", "chars_per_token", "length", "memory")
 
     def __init__(self, parts: Sequence[str] = (), unread: int = 0) -> None:
         """Makes it of its parts, and of how many characters there are behind them, which nobody reads."""
         self._parts = parts
+        #: What is known better of the model, or else the estimate.
+        self.chars_per_token: float = CHARS_PER_TOKEN
         #: Characters in all.
         self.length = sum(map(len, parts)) + unread
         #: What a plugin found out about the text, by a key of its own: it stays when the text goes.
@@ -47,7 +49,7 @@ class Prompt:
     @property
     def tokens(self) -> int:
         """Estimated tokens, at least 1."""
-        return self.length // CHARS_PER_TOKEN + 1
+        return int(self.length / self.chars_per_token) + 1
 
     def __str__(self) -> str:
         return self.text()

@@ -40,9 +40,11 @@ class Reason(StrEnum):
 class FetchError(Exception):
     """There is no answer, or not all of it. `str()` is for logs; it may quote what the server sent."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, *, refused: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
+        #: Nobody listens there.
+        self.refused = refused
 
 
 class _Connection:
@@ -242,4 +244,5 @@ def _named() -> Iterator[None]:
     try:
         yield
     except (OSError, h11.ProtocolError, ValueError) as error:
-        raise FetchError(Reason.CONNECT, str(error) or type(error).__name__) from None
+        refused = isinstance(error, ConnectionRefusedError)
+        raise FetchError(Reason.CONNECT, str(error) or type(error).__name__, refused=refused) from None

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Protocol
 from zlib import crc32
 
+import msgspec
+
 from extproc.fetch import FetchError, Origin
 from extproc.fleet.pace import Pace
 from extproc.process.background import Background
@@ -84,9 +86,11 @@ class ScrapeObserver(Protocol):
 class _ScrapeError(Exception):
     """A scrape failed for a reason that has a name."""
 
-    def __init__(self, reason: FailureReason, detail: str) -> None:
+    def __init__(self, reason: FailureReason, detail: str, *, refused: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
+        #: Nobody listens there.
+        self.refused = refused
 
 
 def backoff(interval: float, failures: int) -> float:
@@ -219,16 +223,18 @@ class Scraper:
         # The same pod has the same phase in each replica and after each start; different pods have different ones.
         phase = crc32(address.encode()) / 2**32
         due = self._clock() + phase * min(interval, FIRST_SPREAD)
-        failures, silent, dear = 0, False, False
+        failures, silent, dear, gone = 0, False, False, False
         while True:
             await self._sleep(max(due - self._clock(), 0.0))
             if self._pace is not None:
                 await self._pace.turn(busy=self._target.in_flight(address) > 0)
             cost = Cost(self._cpu_clock)
             try:
-                sample = await self._scrape(address, origin, dialect.path, reader, cost)
+                sample = await self._scrape(address, origin, dialect.path, reader, cost, gone=gone)
             except _ScrapeError as error:
                 failures += 1
+                # Whoever listens next is another process. Not every engine tells when it was started.
+                gone = gone or error.refused
                 self._failed(address, error, first=failures == 1)
             except Exception:
                 # Of whoever is told: a bug there must not end the scraping of this pod for good.
@@ -237,7 +243,7 @@ class Scraper:
             else:
                 if failures:
                     log.info("%s is scraped again", address)
-                failures = 0
+                failures, gone = 0, False
                 was_silent, silent = silent, sample == NOTHING
                 if silent and not was_silent:
                     log.warning("%s has none of the metrics of %s on %s", address, dialect.name, dialect.path)
@@ -252,7 +258,9 @@ class Scraper:
             # The next multiple that is not past: a slow page skips beats, and never shifts them.
             due += period * max(ceil((self._clock() - due) / period), 1)
 
-    async def _scrape(self, address: str, origin: Origin, path: str, reader: SignalReader, cost: Cost) -> Sample:
+    async def _scrape(
+        self, address: str, origin: Origin, path: str, reader: SignalReader, cost: Cost, *, gone: bool
+    ) -> Sample:
         asked = self._clock()
         in_flight = self._target.in_flight(address)
         page = await self._get(origin, path, cost)
@@ -262,7 +270,8 @@ class Scraper:
             raise _ScrapeError(FailureReason.NOT_METRICS, str(error)) from None
         except TooMuch as error:
             raise _ScrapeError(FailureReason.TOO_LARGE, str(error)) from None
-        self._target.observe(address, sample, asked, in_flight)
+        told = msgspec.structs.replace(sample, restarted=True) if gone else sample
+        self._target.observe(address, told, asked, in_flight)
         if self._observer is not None:
             self._observer.scraped(self._clock() - asked)
         return sample
@@ -304,4 +313,4 @@ class Scraper:
         except TimeoutError:
             raise _ScrapeError(FailureReason.TIMEOUT, "") from None
         except FetchError as error:
-            raise _ScrapeError(FailureReason(error.reason), str(error)) from None
+            raise _ScrapeError(FailureReason(error.reason), str(error), refused=error.refused) from None

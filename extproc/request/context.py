@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from random import Random
 
+from extproc.outcome.characters import Characters
 from extproc.outcome.ledger import Ledger
 from extproc.telemetry.finished import Refused, Witness
 from extproc.telemetry.metrics import Metrics
@@ -30,8 +31,8 @@ class Context:
     """
 
     __slots__ = (
-        "_failed_witnesses", "_first_key", "_keys", "blocks", "clock", "ledger", "log_tells_more", "metrics", "rng",
-        "wall_clock", "witnesses",
+        "_failed_witnesses", "_first_key", "_keys", "blocks", "characters", "clock", "ledger", "log_tells_more",
+        "metrics", "rng", "wall_clock", "witnesses",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,8 @@ class Context:
         self.clock = clock
         self.wall_clock = wall_clock
         self.rng = rng
+        #: Per token, by the client's name of the model.
+        self.characters = Characters()
         self._failed_witnesses: list[Witness] = []
         # From a random start: entries of an earlier process must not match keys of this one.
         self._keys = self._first_key = rng.getrandbits(64)

@@ -155,6 +155,8 @@ class Flight:
         else:
             store.observe_success_of_request(served)
             if status < 400:
+                if outcome.usage.prompt is not None:
+                    context.characters.observe(self.model, request.prompt.length, outcome.usage.prompt)
                 # The first byte of an answer in one piece is its last token's: it says nothing of the first.
                 store.observe_outcome(
                     served,

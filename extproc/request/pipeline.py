@@ -124,6 +124,7 @@ class Pipeline:
             Refusal: it would be refused.
         """
         parsed = parse(path, body)
+        parsed.prompt.chars_per_token = self.context.characters.per_token(parsed.model)
         request = Request(model=parsed.model, prompt=parsed.prompt)
         pool, request, decision = self.router.choose(request, self.context.clock(), record=False)
         log_of_one = DecisionLog(1)
@@ -220,6 +221,8 @@ class Exchange:
         now = context.clock()
         headers = ready.head.headers
         parsed = self._parse(ready, headers)
+        if parsed is not None:
+            parsed.prompt.chars_per_token = context.characters.per_token(parsed.model)
         request = Request(
             id=headers.get(REQUEST_ID),
             model=parsed.model if parsed is not None else "",

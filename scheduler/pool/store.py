@@ -41,6 +41,10 @@ MISSING_FOR = 30.0
 MOST_MISSING = 1000
 
 
+#: Used share of a KV cache above which a request may have to wait for room in it.
+FULL = 0.85
+
+
 def _ignore(pod: Pod) -> None:
     pass
 
@@ -203,6 +207,9 @@ class PodStore:
         ticket = Ticket(self, pod, uncached_tokens)
         entry = self._entry_of(pod)
         entry.backlog.add(ticket, float(uncached_tokens), entry.pace.beside(self._pace), now)
+        if entry.row >= 0 and self._snapshot.kv_usage[entry.row] > FULL:
+            # It may wait for something else than prefill: its first token will tell nothing of the pod's pace.
+            ticket.ahead = nan
         self._take(ticket, entry)
         if self._troubled:
             self._refresh_by(now + TROUBLE_REFRESH)

@@ -291,6 +291,27 @@ async def test_a_failure_has_a_reason_and_disturbs_nobody_else(
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_who_listens_where_nobody_did_is_another_process(bench: Bench) -> None:
+    """An engine that does not tell when it was started, as SGLang."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    async with TestServer(app, host="127.0.0.1") as server:
+        pod = Pod(f"127.0.0.1:{server.port}")
+        bench.set_pods(pod)
+        for _ in range(2):
+            await bench.beats.beat(pod)
+        port = server.port
+    assert bench.left == []
+    await bench.beats.beat(pod)
+    again = web.Application()
+    again.router.add_route("*", "/{path:.*}", page)
+    async with TestServer(again, host="127.0.0.1", port=port):
+        for _ in range(3):
+            await bench.beats.beat(pod)
+        assert bench.left == [pod]
+        assert bench.row(pod)["waiting"] == 3
+
+
 async def test_nobody_listens(bench: Bench) -> None:
     async with serve(page) as pod:
         pass

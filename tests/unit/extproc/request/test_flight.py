@@ -129,6 +129,19 @@ def test_a_pod_that_is_full_is_left_alone_for_as_long_as_it_says() -> None:
     assert world.store.snapshot(world.now).refusing is None
 
 
+def test_characters_per_token_are_learnt_from_usage() -> None:
+    world = World()
+    for _ in range(500):
+        exchange, picked = routed(world)
+        assert exchange._flight is not None
+        request, tokens = exchange._flight._request, 0
+        assert request is not None
+        tokens = request.prompt.tokens
+        finish(world, exchange, picked, usage=TokenUsage(request.prompt.length // 2, 0, 5))
+    # Every second character is a token.
+    assert tokens == pytest.approx(request.prompt.length / 2, rel=0.05)
+
+
 def test_a_pod_that_does_not_know_the_model_is_not_asked_for_it() -> None:
     world = World()
     exchange, picked = routed(world)

@@ -28,6 +28,14 @@ def test_a_few_requests_that_waited_for_something_else_do_not_matter() -> None:
     assert pace.value == pytest.approx(1e-4, rel=0.25)
 
 
+def test_nor_where_most_did() -> None:
+    pace, rng = Pace(), Random(1)
+    for _ in range(300):
+        tokens = rng.randrange(500, 20_000)
+        pace.observe(tokens * 1e-4 + (30.0 if rng.random() < 0.6 else 0.0), tokens)
+    assert pace.value < 2e-4
+
+
 def test_short_prompts_say_little_of_the_pace() -> None:
     pace = Pace()
     pace.observe(1.0, 10_000)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from scheduler.pool.estimate import KNOWN_FOR
+from scheduler.pool.pace import UNKNOWN
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import (
     MISSING_FOR,
@@ -558,6 +559,18 @@ class TestBacklog:
         assert store.snapshot(30.0).prefill[2].tolist() == pytest.approx([3e-4, 3e-4])
         store.acquire(B, 10_000, 30.0)
         assert self.backlog(store, 30.0)[1] == pytest.approx(3.0)
+
+    def test_a_pod_whose_cache_is_full_tells_nothing_of_its_pace(self) -> None:
+        store = new(A)
+        for number in range(20):
+            store.observe(A.address, Sample(kv_usage=0.95, waiting=0, running=1), float(number))
+            store.snapshot(float(number))
+            ticket = store.acquire(A, 10_000, float(number))
+            ticket.release(number + 0.5)
+            store.observe_outcome(
+                A.address, ttft=30.0, uncached_tokens=10_000, tpot=None, now=number + 0.5, ahead=ticket.ahead
+            )
+        assert store.snapshot(30.0).prefill[2].tolist() == [UNKNOWN]
 
     def test_and_from_the_engines_count_where_nothing_else_tells(self) -> None:
         store = new(A)
