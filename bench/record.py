@@ -44,7 +44,7 @@ MEASUREMENTS = {
     "peers": Measurement("Beside its peers", ("bench/peers.py",)),
     "large_prompts": Measurement("Long prompts", ("bench/large_prompts.py",)),
     "workers": Measurement("Several processes", ("bench/workers.py",), compiled=True),
-    "replicas": Measurement("Gateways that share", ("bench/replicas.py",), compiled=True),
+    "replicas": Measurement("Gateways that share", ("bench/replicas.py",)),
     "replicas_faults": Measurement(
         "Gateways that share, through faults", ("bench/replicas.py", "--faults"), compiled=True
     ),

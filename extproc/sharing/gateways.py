@@ -48,8 +48,8 @@ class Gateways:
         self._config = config
         self._on_seed = on_seed
         me = gateway, place
-        self._group = Group(me, run, self.topics, self._asked)
         self._journal = Journal(me, run, self.topics, lambda: self._group.seal, self._due)
+        self._group = Group(me, run, self.topics, self._asked, self._journal.tell_notes)
         self._prefix = f"{config.redis.prefix}:{{{config.group}}}"
         self._material = b""
         self._carrier: Carrier | None = None

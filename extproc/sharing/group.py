@@ -28,6 +28,8 @@ MAX_MEMBERS: Final = 256
 
 #: Seconds between two times that a process is asked for all it has in flight.
 ASK_INTERVAL: Final = 1.0
+#: Seconds between two times that others are asked for what plugins noted: it is much.
+COLD_INTERVAL: Final = 15.0
 
 
 class Hearing:
@@ -59,7 +61,7 @@ class Hearing:
 class _Member:
     """One process of another gateway."""
 
-    __slots__ = ("asked_at", "at", "epoch", "exact", "faded_from", "incoming", "next", "seal")
+    __slots__ = ("asked_at", "at", "cold_at", "epoch", "exact", "faded_from", "incoming", "next", "seal")
 
     def __init__(self, incoming: Mapping[str, DistantIncoming], epoch: int, number: int) -> None:
         self.incoming = incoming
@@ -69,6 +71,8 @@ class _Member:
         #: Whether its requests in flight are known to the last; and when it was asked for them.
         self.exact = False
         self.asked_at = -inf
+        #: When it last asked what others noted.
+        self.cold_at = -inf
         #: When the newest message was sent.
         self.at = -inf
         self.seal = b""
@@ -99,15 +103,25 @@ class Group:
         epoch: of this run of it.
         topics: what is shared, by name.
         on_asked: called when all that this process has in flight is to be told.
+        on_cold: called with a process that this one is to tell what plugins noted.
     """
 
     def __init__(
-        self, me: Origin, epoch: int, topics: Mapping[str, DistantTopic], on_asked: Callable[[], None]
+        self,
+        me: Origin,
+        epoch: int,
+        topics: Mapping[str, DistantTopic],
+        on_asked: Callable[[], None],
+        on_cold: Callable[[Origin], None],
     ) -> None:
         self._me = me
         self._epoch = epoch
         self._topics = topics
         self._on_asked = on_asked
+        self._on_cold = on_cold
+        #: Whether others know of notes that are not known here; and when they were asked for them.
+        self._cold = True
+        self._cold_at = -inf
         self._members: dict[Origin, _Member] = {}
         self._faded = False
         self.hearing = Hearing()
@@ -147,8 +161,22 @@ class Group:
         for member in self._members.values():
             yield member.incoming[topic]
 
+    @property
+    def warm(self) -> bool:
+        """Whether what others noted is known here, as far as there are others."""
+        return not (self._cold and self._members)
+
+    def cold(self, now: float) -> bool:
+        """Whether to ask now for what others noted."""
+        if self.warm or now - self._cold_at < COLD_INTERVAL:
+            return False
+        self._cold_at = now
+        return True
+
     def wants(self, now: float) -> bool:
-        """Whether `wanted` is somebody."""
+        """Whether `wanted` is somebody, or `cold`."""
+        if not self.warm and now - self._cold_at >= COLD_INTERVAL:
+            return True
         return any(not one.exact and now - one.asked_at >= ASK_INTERVAL for one in self._members.values())
 
     def wanted(self, now: float) -> tuple[Origin, ...]:
@@ -189,10 +217,20 @@ class Group:
         if message.number > member.next:
             self.lost += message.number - member.next
             member.exact = False
+            # What was noted in it is known by name only from now on.
+            self._cold = True
         member.next = message.number + 1
         member.at = max(member.at, at)
         member.seal = message.seal
-        if message.whole:
+        if message.cold:
+            member.cold_at = now
+            if self._tells(origin, now):
+                self._on_cold(origin)
+        if message.to is not None:
+            if message.to == self._me:
+                self._cold = self._cold and bool(message.events)
+                self._apply(member, message, at)
+        elif message.whole:
             self._replace(member, message, at)
         else:
             self._apply(member, message, at)
@@ -205,6 +243,8 @@ class Group:
         for origin, member in list(self._members.items()):
             if now - member.at > GONE_AFTER:
                 self._gone(origin)
+        if not self._members:
+            self._cold = False
 
     def tick(self, now: float) -> None:
         """Sees to what only time changes. To be called a few times a second."""
@@ -225,6 +265,15 @@ class Group:
         for origin, member in list(self._members.items()):
             if hearing.echo_at - max(member.at, hearing.since) > GONE_AFTER:
                 self._gone(origin)
+
+    def _tells(self, to: Origin, now: float) -> bool:
+        """Whether this process tells another what was noted: one does, by a rule that all apply alike.
+
+        The least of those that did not ask themselves a moment ago, or else of all.
+        """
+        asked = {origin: member.cold_at for origin, member in self._members.items() if origin != to}
+        asked[self._me] = self._cold_at
+        return self._me == min([one for one, at in asked.items() if now - at >= COLD_INTERVAL] or asked)
 
     def _gone(self, origin: Origin) -> None:
         self._members.pop(origin).end()

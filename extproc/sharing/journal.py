@@ -4,7 +4,8 @@ Bounded: where a carrier does not take messages for long, events are dropped, an
 flight in their place.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from extproc.sharing.message import Origin, encode
@@ -15,6 +16,8 @@ from scheduler.pool.shared import Event
 MAX_WAITING: Final = 20_000
 #: Events of one message. A receiver takes some milliseconds for so many.
 MAX_EVENTS: Final = 1_000
+#: Processes that are told notes one after the other; one more asks again.
+MAX_LETTERS: Final = 16
 #: Seconds between two messages of all that is in flight: each is as long as the requests are many.
 WHOLE_INTERVAL: Final = 1.0
 
@@ -47,6 +50,7 @@ class Journal:
         self._on_event = on_event
         self._number = 0
         self._waiting: list[tuple[str, Event]] = []
+        self._letters: deque[tuple[Origin, Iterator[tuple[str, Event]]]] = deque()
         #: Whether the next message has all that is in flight. The first has.
         self._whole = True
         self._whole_at = float("-inf")
@@ -69,11 +73,27 @@ class Journal:
         """Events that are not sent yet."""
         return len(self._waiting)
 
+    @property
+    def more(self) -> bool:
+        """Whether there is another message to send at once."""
+        return bool(self._waiting or self._letters)
+
+    def tell_notes(self, to: Origin) -> None:
+        """One process is to be told what plugins noted: piece by piece, whenever nothing else waits."""
+        if len(self._letters) < MAX_LETTERS and all(other != to for other, _ in self._letters):
+            self._letters.append((to, self._notes()))
+            self._on_event()
+
+    def _notes(self) -> Iterator[tuple[str, Event]]:
+        for name, topic in list(self._topics.items()):
+            for event in topic.notes():
+                yield name, event
+
     def tell_all(self) -> None:
         """All that is in flight is to be told anew."""
         self._whole = True
 
-    def take(self, now: float, *, wanted: tuple[Origin, ...] = (), last: bool = False) -> bytes:
+    def take(self, now: float, *, wanted: tuple[Origin, ...] = (), cold: bool = False, last: bool = False) -> bytes:
         """The next message. With nothing to tell it is a sign of life.
 
         What is in flight is told at most every `WHOLE_INTERVAL`, by whatever number of others it was asked for.
@@ -81,6 +101,7 @@ class Journal:
         Args:
             now: monotonic seconds.
             wanted: processes that are to tell all.
+            cold: whether this process is to be told what plugins of others noted.
             last: whether this process ends.
         """
         if self._whole and now - self._whole_at >= WHOLE_INTERVAL and not last:
@@ -89,9 +110,15 @@ class Journal:
                 name: [topic.outward(event, now) for event in topic.in_flight()] for name, topic in self._topics.items()
             }
             self._whole, self._whole_at = False, now
-            return self._encoded(events, whole=True, wanted=wanted)
+            return self._encoded(events, whole=True, wanted=wanted, cold=cold)
+        if self._letters and not self._waiting and not last:
+            to, notes = self._letters[0]
+            note = next(notes, None)
+            if note is None:
+                self._letters.popleft()
+            return self._encoded({} if note is None else self._by_topic([note], now), wanted=wanted, cold=cold, to=to)
         some, self._waiting = self._waiting[:MAX_EVENTS], self._waiting[MAX_EVENTS:]
-        return self._encoded(self._by_topic(some, now), wanted=wanted, last=last)
+        return self._encoded(self._by_topic(some, now), wanted=wanted, cold=cold, last=last)
 
     def _by_topic(self, waiting: Sequence[tuple[str, Event]], now: float) -> dict[str, list[Sequence[Any]]]:
         events: dict[str, list[Sequence[Any]]] = {}

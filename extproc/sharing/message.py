@@ -45,6 +45,10 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     last: bool = False
     #: Processes whose messages were lost, or not heard from their first on: each is to send a whole one.
     wanted: tuple[tuple[bytes, str], ...] = ()
+    #: Whether the process has just come, or lost something: one of the others is to tell it what plugins noted.
+    cold: bool = False
+    #: The only process that the events are for; without any, they are the last ones for it.
+    to: tuple[bytes, str] | None = None
 
     @property
     def origin(self) -> Origin:
@@ -63,6 +67,8 @@ class _Sent(msgspec.Struct, array_like=True, frozen=True):
     whole: bool
     last: bool
     wanted: tuple[Origin, ...]
+    cold: bool
+    to: Origin | None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -80,13 +86,15 @@ def encode(
     whole: bool = False,
     last: bool = False,
     wanted: tuple[Origin, ...] = (),
+    cold: bool = False,
+    to: Origin | None = None,
 ) -> bytes:
     """The bytes of a message.
 
     Raises:
         OverflowError, TypeError: an event holds what cannot be sent.
     """
-    return _encoder.encode(_Sent(*origin, epoch, number, seal, events, whole, last, wanted))
+    return _encoder.encode(_Sent(*origin, epoch, number, seal, events, whole, last, wanted, cold, to))
 
 
 def decode(data: bytes) -> Message:

@@ -33,7 +33,7 @@ class Gateway:
         me = (b"gateway%d" % name, "0")
         topics = {TOPIC: replica}
         self.journal = Journal(me, run, topics, lambda: b"seal", lambda: None)
-        self.group = Group(me, run, topics, self.journal.tell_all)
+        self.group = Group(me, run, topics, self.journal.tell_all, self.journal.tell_notes)
         self.group.seal = b"seal"
 
     def take(self, now: float, *, last: bool = False) -> "Sent":

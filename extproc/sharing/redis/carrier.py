@@ -128,7 +128,9 @@ class Carrier:
         if not self._ready:
             waited = time.monotonic() - self._started
             away = not self.up and not self.heard_messages and waited > SHORT_PATIENCE
-            self._ready = waited > PATIENCE or away or (self._read_up and self.up and self._group.exact)
+            self._ready = (
+                waited > PATIENCE or away or (self._read_up and self.up and self._group.exact and self._group.warm)
+            )
         return "" if self._ready else "what other gateways know is not known here yet"
 
     async def start(self, background: Background | None = None) -> None:
@@ -176,8 +178,10 @@ class Carrier:
                         await self._due.wait()
                         self._due.clear()
                         since = time.monotonic()
-                        message = self._journal.take(since, wanted=self._group.wanted(since))
-                        if self._journal.waiting:
+                        message = self._journal.take(
+                            since, wanted=self._group.wanted(since), cold=self._group.cold(since)
+                        )
+                        if self._journal.more:
                             self._due.set()
                     await self._add(client, message)
                     message = b""

@@ -72,7 +72,8 @@ class World:
     def __init__(self) -> None:
         self.topic = Topic()
         self.asked = 0
-        self.group = Group(ME, 5, {"t": self.topic}, self._ask)
+        self.cold: list[Origin] = []
+        self.group = Group(ME, 5, {"t": self.topic}, self._ask, self.cold.append)
         self.group.seal = b"seal"
 
     def _ask(self) -> None:
@@ -131,6 +132,7 @@ def test_a_gap_is_asked_about_and_made_up_for() -> None:
     assert world.group.wants(1.0)
     assert world.group.wanted(1.0) == (A,)
     # Not again at once.
+    assert world.group.cold(1.0)
     assert (world.group.wants(1.1), world.group.wanted(1.1)) == (False, ())
     assert world.group.wanted(1.0 + ASK_INTERVAL) == (A,)
     world.hear(message(4, ("+", "z"), whole=True), 2.0)
@@ -275,3 +277,47 @@ def test_what_takes_in_each_process() -> None:
     world.hear(message(0, whole=True), 1.0)
     world.hear(message(0, whole=True, of=B), 1.0)
     assert list(world.group.incoming("t")) == world.topic.others
+
+
+def test_one_of_all_tells_a_newcomer_what_was_noted() -> None:
+    first, second = World(), World()
+    second.group._me = (b"gatewayZ", "0")
+    for world, other in ((first, (b"gatewayZ", "0")), (second, ME)):
+        world.group.caught_up(0.0)
+        world.hear(message(0, of=other, whole=True), 1.0)
+        world.hear(message(0, of=A, whole=True, cold=True), 20.0)
+    assert (first.cold, second.cold) == ([A], [])
+    # Another newcomer, and the least of all: it is not asked itself.
+    first.hear(message(0, of=(b"gateway+", "0"), whole=True, cold=True), 21.0)
+    assert first.cold == [A, (b"gateway+", "0")]
+    first.hear(message(1, of=A, cold=True), 22.0)
+    assert first.cold == [A, (b"gateway+", "0"), A]
+
+
+def test_notes_for_one_are_for_no_other() -> None:
+    world = World()
+    world.hear(message(0, whole=True), 1.0)
+    assert not world.group.warm
+    assert world.group.wants(1.0)
+    assert (world.group.cold(1.0), world.group.cold(2.0)) == (True, False)
+    world.hear(message(1, ("note", 1), to=B), 2.0)
+    world.hear(message(2, ("note", 2), to=ME), 2.0)
+    assert world.incoming.applied == [("note", 2)]
+    assert not world.group.warm
+    world.hear(message(3, to=ME), 2.0)
+    assert world.group.warm
+    # A loss: what was noted in it is asked for again.
+    world.hear(message(9), 30.0)
+    assert world.group.cold(30.0)
+
+
+def test_those_that_start_at_once_tell_each_other() -> None:
+    alone = World()
+    alone.group.caught_up(0.0)
+    alone.hear(message(0, whole=True), 1.0)
+    assert alone.group.warm
+    world = World()
+    world.hear(message(0, whole=True), 1.0)
+    assert world.group.cold(1.0)
+    world.hear(message(1, cold=True), 1.0)
+    assert world.cold == [A]

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ class Topic:
 
     def __init__(self) -> None:
         self.flying: list[Event] = []
+        self.noted: list[Event] = []
 
     def other(self) -> DistantIncoming:
         raise AssertionError("nobody tells it anything")
@@ -26,8 +27,8 @@ class Topic:
     def in_flight(self) -> list[Event]:
         return self.flying
 
-    def notes(self) -> Any:
-        raise AssertionError("nobody asks for them")
+    def notes(self) -> Iterator[Event]:
+        return iter(self.noted)
 
     def outward(self, event: Event, now: float) -> Sequence[Any]:
         return (event[0], now - event[1])
@@ -112,3 +113,30 @@ def test_taking_leave_and_asking() -> None:
     last = decode(journal.take(1.0, last=True))
     assert (last.last, last.whole) == (True, False)
     assert decode(journal.take(1.0, wanted=(ORIGIN,))).wanted == (ORIGIN,)
+
+
+def test_notes_for_one_come_when_nothing_else_waits() -> None:
+    topic, journal, due = made()
+    topic.noted = [("n", 1.0), ("n", 2.0)]
+    journal.take(1.0)
+    for _ in range(2):
+        journal.tell_notes(ORIGIN)
+    assert len(due) == 1
+    assert journal.more
+    first = decode(journal.take(3.0))
+    assert (first.to, events(first)) == (ORIGIN, [("n", 2.0)])
+    journal.add("t", ("a", 3.0))
+    assert decode(journal.take(3.0)).to is None
+    second, last = decode(journal.take(3.0)), decode(journal.take(3.0))
+    assert (second.to, len(events(second))) == (ORIGIN, 1)
+    assert (last.to, events(last), journal.more) == (ORIGIN, [], False)
+
+
+def test_no_more_than_so_many_are_told_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LETTERS", 1)
+    _, journal, _ = made()
+    journal.take(1.0)
+    journal.tell_notes(ORIGIN)
+    journal.tell_notes((b"another!", "0"))
+    assert decode(journal.take(1.0)).to == ORIGIN
+    assert not journal.more
