@@ -94,6 +94,7 @@ docs: $(STAMP)
 	$(BIN)/infer-gateway schema --markdown > docs/configuration.md
 	$(BIN)/python docs/make_session.py > docs/session.md
 	$(BIN)/python docs/make_rooms.py
+	$(BIN)/python docs/make_chart.py
 
 screenshots: $(STAMP)
 	$(BIN)/python docs/make_screenshots.py

@@ -19,7 +19,43 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "infer-gateway.image" -}}
-{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end }}
+{{- end -}}
+
+{{- define "infer-gateway.envoyImage" -}}
+{{ .Values.envoy.image.repository }}{{ with .Values.envoy.image.digest }}@{{ . }}{{ else }}:{{ .Values.envoy.image.tag }}{{ end }}
+{{- end -}}
+
+{{- define "infer-gateway.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "infer-gateway.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: the ServiceAccount to use, where create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Namespaces whose pods the configuration watches, each once, as JSON. */}}
+{{- define "infer-gateway.watchedNamespaces" -}}
+{{- $found := list -}}
+{{- $sections := list (default dict .Values.gateway.endpoints) -}}
+{{- range $name, $pool := (default dict .Values.gateway.pools) -}}
+{{- $sections = append $sections $pool -}}
+{{- end -}}
+{{- range $section := $sections -}}
+{{- with $section.kubernetes -}}
+{{- $found = append $found (default $.Release.Namespace .namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
+{{- end -}}
+
+{{/* "true" where the pod needs the API server: `rbac.create`, or what the configuration watches. */}}
+{{- define "infer-gateway.rbac" -}}
+{{- if kindIs "bool" .Values.rbac.create -}}
+{{- if .Values.rbac.create }}true{{ end -}}
+{{- else if include "infer-gateway.watchedNamespaces" . | fromJsonArray -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{- define "infer-gateway.adminPort" -}}
@@ -49,7 +85,5 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "infer-gateway.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{ toYaml .Values.containerSecurityContext }}
 {{- end -}}
