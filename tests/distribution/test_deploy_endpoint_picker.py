@@ -10,6 +10,7 @@ import yaml
 import extproc
 from extproc.config import GatewayConfig, load
 from extproc.config.sections.discovery import KubernetesEndpoints
+from extproc.discovery.kubernetes.objectives import GROUPS
 from extproc.main import app
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes" / "endpoint-picker"
@@ -43,7 +44,9 @@ def source(config: GatewayConfig) -> KubernetesEndpoints:
 
 
 def test_every_manifest_is_in_the_kustomization() -> None:
-    assert {*KUSTOMIZATION["resources"], "kustomization.yaml"} == {path.name for path in FOLDER.iterdir()}
+    # A PodMonitor is of a kind that not every cluster has; examples are for other people's objects.
+    apart = {"kustomization.yaml", "podmonitor.yaml", "examples"}
+    assert {*KUSTOMIZATION["resources"], *apart} == {path.name for path in FOLDER.iterdir()}
 
 
 def test_the_pool_names_the_picker_and_the_picker_the_pool(config: GatewayConfig, source: KubernetesEndpoints) -> None:
@@ -70,7 +73,7 @@ def test_the_picker_speaks_tls_for_any_gateway(config: GatewayConfig) -> None:
     assert PORTS["admin"] == config.admin.port
 
 
-def test_rights_are_what_discovery_needs(source: KubernetesEndpoints) -> None:
+def test_rights_are_what_discovery_needs(config: GatewayConfig, source: KubernetesEndpoints) -> None:
     role, binding = MANIFESTS["Role"], MANIFESTS["RoleBinding"]
     assert source.inference_pool is not None
     assert role["rules"] == [
@@ -80,8 +83,10 @@ def test_rights_are_what_discovery_needs(source: KubernetesEndpoints) -> None:
             "resourceNames": [source.inference_pool.name],
             "verbs": ["list", "watch"],
         },
+        {"apiGroups": [*GROUPS], "resources": ["inferenceobjectives"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     ]
+    assert config.objectives.watch
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     account = MANIFESTS["ServiceAccount"]["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account}]
@@ -97,6 +102,9 @@ def test_selectors_meet_their_pods() -> None:
         MANIFESTS["Deployment"]["spec"]["selector"]["matchLabels"],
         MANIFESTS["Service"]["spec"]["selector"],
         MANIFESTS["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        MANIFESTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        document(FOLDER / "podmonitor.yaml")["spec"]["selector"]["matchLabels"],
+        POD["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
     assert POD["spec"]["volumes"][0]["configMap"]["name"] == MANIFESTS["ConfigMap"]["metadata"]["name"]
@@ -137,3 +145,22 @@ def test_it_runs_with_the_rights_and_probes_of_the_whole_gateway() -> None:
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert CONTAINER[probe] == sidecar[probe]
     assert CONTAINER["resources"] == sidecar["resources"]
+
+
+EXAMPLES = sorted((FOLDER / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_name_the_pool_and_the_picker(path: Path) -> None:
+    pool, service = MANIFESTS["InferencePool"]["metadata"]["name"], MANIFESTS["Service"]["metadata"]["name"]
+    for one in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        spec = one["spec"]
+        if one["kind"] == "DestinationRule":
+            assert spec["host"].startswith(f"{service}.{KUSTOMIZATION['namespace']}.")
+            continue
+        references = [spec.get("targetRef"), spec.get("poolRef")]
+        references += [backend for rule in spec.get("rules", ()) for backend in rule["backendRefs"]]
+        named = [reference for reference in references if reference is not None]
+        assert named
+        for reference in named:
+            assert (reference["group"], reference["name"]) == ("inference.networking.k8s.io", pool)

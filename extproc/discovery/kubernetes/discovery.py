@@ -155,6 +155,7 @@ class KubernetesDiscovery:
             name=self._what(),
             path=self._path("/apis/inference.networking.k8s.io/v1", "inferencepools"),
             parameters={"fieldSelector": f"metadata.name={wanted.name}"},
+            missing="the kind InferencePool of inference.networking.k8s.io/v1 is not installed in this cluster",
         )
         pools = self._reflector(api, resource, InferencePool, changed.set, self._contacts[0])
         followed: InferencePoolSpec | None = None

@@ -73,6 +73,7 @@ class ObjectiveWatch:
                 namespace = quote(self._namespace, safe="")
                 resource = Resource(
                     name=f"InferenceObjectives of {group} in {self._namespace}",
+                    missing="this group has no such kind in this cluster",
                     path=f"/apis/{group}/{VERSION}/namespaces/{namespace}/inferenceobjectives",
                 )
                 reflectors[group] = Reflector(api, resource, InferenceObjective, partial(changed, group), rng=self._rng)

@@ -46,6 +46,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     #: Selectors.
     parameters: Mapping[str, str] = msgspec.field(default_factory=dict)
+    #: What a 404 means, for people. Empty: nothing more than that.
+    missing: str = ""
 
 
 class Reflector(Generic[T]):
@@ -213,6 +215,8 @@ class Reflector(Generic[T]):
     def _failed(self, error: Exception) -> None:
         self._failures = 1 if self._lived() else self._failures + 1
         reason, text = reason_and_words(error)
+        if self._resource.missing and isinstance(error, Refused) and error.status == 404:
+            text = f"{text}: {self._resource.missing}"
         # One cut is the usual end of a long connection. Before the first list, somebody waits.
         if self._failures == 1 and self.store.version:
             self._contact.missed(reason)

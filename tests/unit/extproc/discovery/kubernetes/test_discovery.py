@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.discovered import Naps, running
-from support.eventually import PATIENCE
+from support.eventually import PATIENCE, eventually
 from support.kube_api import KubeApi, endpoint, endpoint_slice, inference_pool, pod
 
 from extproc.discovery.kubernetes.credentials import Cluster, Credentials
@@ -49,6 +49,20 @@ async def test_labelled_pods(api: KubeApi) -> None:
         api.delete("pods", "b")
         await published.until()
     assert len(published.lists) == 4
+
+
+async def test_a_pool_of_a_kind_that_is_not_installed_is_said_so(
+    api: KubeApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.unknown.add("inferencepools")
+    source = discovery(api, PoolPods("p"))
+    async with running(source):
+        await eventually(lambda: said(caplog, "InferencePool of inference.networking.k8s.io/v1 is not installed"))
+    assert not source.first_sync.is_set()
+
+
+async def said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
 
 
 async def test_no_pod_yet_is_an_answer(api: KubeApi) -> None:
