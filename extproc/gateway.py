@@ -281,8 +281,10 @@ class Gateway:
             forward_token=config.auth is not None and config.auth.forward_token,
             explain_to_clients=config.debug.response_header,
             sampler=None if config.tracing.endpoint is None else Sampler(config.tracing.sample_ratio, rng),
+            shares_claim=config.debug.shares_claim,
             identity_headers=config.identity_headers(),
             foreign=not config.transport.own_envoy,
+            engine_controls=config.engines.controls == "allow",
             assumed=config.transport.assumed,
             objectives=self._objectives,
         )

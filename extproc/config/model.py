@@ -11,6 +11,7 @@ from extproc.config.sections import routing
 from extproc.config.sections.authentication import AuthConfig
 from extproc.config.sections.disaggregation import DisaggregationConfig
 from extproc.config.sections.endpoints import EndpointsConfig
+from extproc.config.sections.engines import EnginesConfig
 from extproc.config.sections.envoy import EnvoyConfig
 from extproc.config.sections.listener import ListenerConfig
 from extproc.config.sections.objectives import ObjectivesConfig
@@ -52,6 +53,7 @@ class GatewayConfig(Section):
     logging: LoggingConfig = Field(default=LoggingConfig(), description="Logs.")
     tracing: TracingConfig = Field(default=TracingConfig(), description="Spans of requests.")
     debug: DebugConfig = Field(default=DebugConfig(), description="What explains the gateway's decisions.")
+    engines: EnginesConfig = Field(default=EnginesConfig(), description="What clients may say to engines.")
     disaggregation: DisaggregationConfig = Field(
         default=DisaggregationConfig(), description="Prompts computed by other pods than those that answer."
     )

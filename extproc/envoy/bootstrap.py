@@ -18,6 +18,7 @@ from extproc.protocol.headers import (
     DESTINATION,
     POOL,
     PREFILLER,
+    REQUEST_ID,
     TRACEPARENT,
 )
 from extproc.request.anthropic_errors import REQUEST_ID_HEADER
@@ -83,7 +84,7 @@ def render(config: GatewayConfig) -> str:
     prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
     tracing = (TRACEPARENT,) if config.tracing.endpoint is not None else ()
     credentials = (AUTHORIZATION, *config.token_headers())
-    ours = (DESTINATION, *tracing, *credentials, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
+    ours = (DESTINATION, REQUEST_ID, *tracing, *credentials, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {

@@ -10,12 +10,15 @@ surrogates are refused, of duplicate keys the last one counts, as in the JSON li
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from extproc.errors import Refusal, bad_request
+from extproc.parsers.controls import ALL_STEERING, IDS, may_be_address
 from extproc.parsers.head import WINDOW, head, is_short, values_for
+from extproc.parsers.text import write_salt
 from scheduler.types import Prompt
 
 
@@ -42,9 +45,44 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     prompt: Prompt
     stream: bool
     api: Api
+    #: Fields by which it would steer engines, by `controls`.
+    steering: tuple[str, ...] = ()
+    #: Adapters that it names beside its model.
+    adapters: tuple[str, ...] = ()
 
 
-class Envelope(msgspec.Struct):
+#: What stands for a field that is not there.
+_NULL = msgspec.Raw(b"null")
+
+
+class _Steering(msgspec.Struct):
+    """The fields of `controls`, none decoded: most bodies have none."""
+
+    kv_transfer_params: msgspec.Raw = _NULL
+    ec_transfer_params: msgspec.Raw = _NULL
+    bootstrap_host: msgspec.Raw = _NULL
+    bootstrap_port: msgspec.Raw = _NULL
+    bootstrap_room: msgspec.Raw = _NULL
+    bootstrap_pair_key: msgspec.Raw = _NULL
+    data_parallel_rank: msgspec.Raw = _NULL
+    routed_dp_rank: msgspec.Raw = _NULL
+    disagg_prefill_dp_rank: msgspec.Raw = _NULL
+    disaggregated_params: msgspec.Raw = _NULL
+    lora_request: msgspec.Raw = _NULL
+    id_slot: msgspec.Raw = _NULL
+    lora_path: msgspec.Raw = _NULL
+    request_id: msgspec.Raw = _NULL
+    rid: msgspec.Raw = _NULL
+    cache_salt: msgspec.Raw = _NULL
+    extra_key: msgspec.Raw = _NULL
+
+
+_FIELDS = _Steering.__struct_fields__
+_steering_of = attrgetter(*_FIELDS)
+_NO_STEERING = (_NULL,) * len(_FIELDS)
+
+
+class Envelope(_Steering):
     """The fields that every API has. All are read untyped: what is wrong is said in this package's own words."""
 
     model: Any = None
@@ -66,10 +104,8 @@ UNCOUNTED_BODY = 4 << 10
 #: Fields that may be lists of token ids.
 _TOKEN_IDS = frozenset({"prompt", "input"})
 
-_NULL = msgspec.Raw(b"null")
 
-
-class _Bare(msgspec.Struct):
+class _Bare(_Steering):
     """The fields of an `Envelope`, none decoded."""
 
     model: msgspec.Raw = _NULL
@@ -128,12 +164,16 @@ class Parser(Generic[BodyT]):
         elif type(stream) is not bool:
             raise _wrong_type("stream", "a boolean", stream)
 
+        for salt in (read.cache_salt, read.extra_key):
+            if _is_said(salt):
+                write_salt(_short_value(salt), parts)
         try:
             self._write(read, parts)
         except RecursionError:
             # Deeper than can be walked, though not than can be decoded: the engine may think otherwise.
             parts.clear()
-        return ParsedRequest(model, Prompt(parts, unread), stream, self.api)
+        steering, adapters = _steering(read)
+        return ParsedRequest(model, Prompt(parts, unread), stream, self.api, steering, adapters)
 
     def _read(self, body: bytes) -> tuple[BodyT, int]:
         """The fields of the body, and the bytes of the prompt that were not read."""
@@ -145,6 +185,8 @@ class Parser(Generic[BodyT]):
                 pass
         bare = self._decode_bare(body)
         fields = self._fields(model=_bare_value(bare.model), stream=_bare_value(bare.stream))
+        for name in _FIELDS:
+            setattr(fields, name, getattr(bare, name))
         window, values, unread = WINDOW, values_for(len(body)), 0
         for name in self._names:
             raw = bytes(getattr(bare, name))
@@ -153,6 +195,39 @@ class Parser(Generic[BodyT]):
             with suppress(msgspec.ValidationError):  # a number that is out of range
                 setattr(fields, name, msgspec.json.decode(text) if text else None)
         return fields, max(unread, 0)
+
+
+def _steering(read: _Steering) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields by which a body would steer engines, and the adapters that it names."""
+    if _steering_of(read) == _NO_STEERING:  # the very same objects, nearly always
+        return (), ()
+    found = [name for name in ALL_STEERING if _is_said(getattr(read, name))]
+    for name in IDS:
+        raw = getattr(read, name)
+        if _is_said(raw) and any(may_be_address(text) for text in _texts(raw)):
+            found.append(name)
+    return tuple(found), tuple(_texts(read.lora_path))
+
+
+def _is_said(raw: msgspec.Raw) -> bool:
+    return raw is not _NULL and bytes(raw) != b"null"
+
+
+def _texts(raw: msgspec.Raw) -> list[str]:
+    """A text, or those of a list: what else may be there engines refuse."""
+    if raw is _NULL:
+        return []
+    try:
+        value = msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return []
+    return [text for text in (value if type(value) is list else [value]) if type(text) is str]
+
+
+def _short_value(raw: msgspec.Raw) -> object:
+    """The value, or its bytes as text where it is longer than any that is meant."""
+    text = bytes(raw)
+    return msgspec.json.decode(text) if len(text) <= MAX_BARE_VALUE else text.decode("utf-8", "replace")
 
 
 def _bare_value(raw: msgspec.Raw) -> object:

@@ -26,6 +26,9 @@ REASONING = _MARK + "g"
 PART = _MARK + "p"
 ODD = _MARK + "x"
 
+#: Followed by a digest.
+SALT = _MARK + "s"
+
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 #: What the text of a message begins with, where the message is a known role and one text: nearly all are.
 _PLAIN = {role: MESSAGE + role + TEXT for role in _ROLES}
@@ -53,6 +56,12 @@ _PLAIN_FIELDS = 2
 def escape(text: str) -> str:
     """`text` as it may stand inside of a field."""
     return text.replace(_MARK, _MARK + _MARK) if _MARK in text else text
+
+
+def write_salt(value: object, out: list[str]) -> None:
+    """What keeps a prompt apart from the same one of others. First of all: then no prefix is shared either."""
+    out.append(SALT)
+    out.append(digest(value))
 
 
 def write_messages(messages: object, out: list[str]) -> None:

@@ -41,11 +41,11 @@ JSON_TYPE = "application/json"
 PREFILLER = "x-prefiller-host-port"
 #: What steers pickers and engines, by the reference endpoint picker's names, old and new: for whom and how urgent a
 #: request is, which model it becomes, its goals for latency. From a client it means nothing, and goes no further …
-CONTROL_PREFIXES = ("x-gateway-inference-", "x-gateway-model-name-rewrite", "x-llm-d-")
+CONTROL_PREFIXES = ("x-gateway-inference-", "x-gateway-model-name-rewrite", "x-llm-d-", "x-smg-")
 #: … least of all these, which let engines connect to where they say.
 CONTROL_NAMES = (
     PREFILLER, "x-encoder-hosts-ports", "x-data-parallel-host-port", "x-kv-cache-source-host-port",
-    "x-slo-ttft-ms", "x-slo-tpot-ms",
+    "x-data-parallel-rank", "x-slo-ttft-ms", "x-slo-tpot-ms",
 )  # fmt: skip
 _CONTROL_NAMES = frozenset(CONTROL_NAMES)
 _CONTROL_PREFIXES = (f"{DESTINATION}-", *CONTROL_PREFIXES)

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -24,6 +25,7 @@ from extproc.errors import (
     shown,
 )
 from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.parsers.controls import may_be_address
 from extproc.process.repeats import Repeats
 from extproc.protocol.actions import HeadReady, RequestReady
 from extproc.protocol.events import Event, ProtocolConfig, RequestHeaders, ResponseHeaders
@@ -93,8 +95,10 @@ class Pipeline:
         forward_token: bool = False,
         explain_to_clients: bool = False,
         sampler: Sampler | None = None,
+        shares_claim: str | None = None,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
+        engine_controls: bool = False,
         assumed: ProtocolConfig = ASSUMED_CONFIG,
         objectives: Objectives | None = None,
     ) -> None:
@@ -109,10 +113,14 @@ class Pipeline:
         self.token_headers = () if authenticator is None or forward_token else authenticator.token_headers
         self.explain_to_clients = explain_to_clients
         self.sampler = sampler
+        #: The claim that must be true for whoever is told how a prompt compares with those of others.
+        self.shares_claim = shares_claim
         self.identity_headers = identity_headers
         #: With hyphens for underscores: some servers take the one for the other.
         self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
         self.foreign = foreign
+        #: Whether bodies may steer engines.
+        self.engine_controls = engine_controls
         self.assumed = assumed
         self.objectives = objectives
         self.guessed = Repeats(log, "a body cannot be read and may be a part of one: Envoy does not tell its body mode")
@@ -233,6 +241,8 @@ class Exchange:
         )
         self._model = request.model
         identity = self._identity
+        if parsed is not None and (parsed.steering or parsed.adapters):
+            self._check_steering(parsed)
         if identity is not None and not identity.may_use(request.model):
             what = f"the model {shown(request.model)!r}" if request.model else "requests that name no model"
             raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
@@ -263,6 +273,16 @@ class Exchange:
             extra = {"request_id": request.id, "model": asked, "pool": pool.name, "pods": destination(decision.pods)}
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
 
+    def _check_steering(self, parsed: ParsedRequest) -> None:
+        """Whether the body may go to an engine, for what it says beside the model's name."""
+        if parsed.steering and not self._pipeline.engine_controls:
+            field = parsed.steering[0]
+            message = f"`{field}` is not for clients of this gateway."
+            raise bad_request(message, code="unsupported_parameter", param=field)
+        for adapter in parsed.adapters:
+            if self._identity is not None and not self._identity.may_use(adapter):
+                raise forbidden(f"The token does not allow the model {shown(adapter)!r}.", detail="model_not_allowed")
+
     def _admission(self) -> Mutation:
         """What can be said before the decision: all that follows from the headers alone.
 
@@ -291,6 +311,10 @@ class Exchange:
         if decision.prefill is not None:
             told = (*told, (PREFILLER, decision.prefill.pod.address))
             removed = tuple([one for one in removed if one != PREFILLER])
+        request_id = self._head.headers.get(REQUEST_ID) if self._head is not None else ""
+        if may_be_address(request_id) and not self._pipeline.engine_controls:
+            # For the engine alone: logs have the client's own.
+            told = (*told, (REQUEST_ID, str(UUID(int=self._pipeline.context.rng.getrandbits(128), version=4))))
         # Without routes there is one pool, and Envoy need not know its name.
         name = "" if self._pipeline.router.routes is None else pool.name
         return Mutation(told, removed, destination(decision.pods), name)
@@ -300,7 +324,18 @@ class Exchange:
         if not self._pipeline.explain_to_clients or self._head is None or self._head.headers.get(DEBUG) != "true":
             return ""
         words = {"pool": pool.name, "prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}
+        if not self._may_see_shares():
+            # How much of a prompt is cached somewhere says, block by block, what others have asked.
+            words = {name: words[name] for name in ("pool", "pod", "name")}
         return msgspec.json.encode(words).decode()
+
+    def _may_see_shares(self) -> bool:
+        """Whether the client may know how its prompt compares with those of others. With auth off there is no other."""
+        identity = self._identity
+        if self._pipeline.authenticator is None:
+            return True
+        path = self._pipeline.shares_claim
+        return identity is not None and path is not None and claim(identity.claims, path) is True
 
     def _told(self) -> tuple[tuple[str, str], ...]:
         """Identity headers. A claim that is no plain text is left out: it could end a header, or mean another one."""

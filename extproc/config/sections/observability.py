@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from extproc.config import fields
-from extproc.config.fields import Bytes, Section
+from extproc.config.fields import Bytes, Section, Text
 
 
 class AdminConfig(Section):
@@ -79,4 +79,9 @@ class DebugConfig(Section):
     )
     response_header: bool = Field(
         default=False, description="Whether answers say in a header which pod was picked and why."
+    )
+    shares_claim: Text | None = Field(
+        default=None,
+        description="The claim (with dots: inside of others) that must be true for a bearer to be told why, with scores"
+        " and shares of the prompt: they show what others asked. Others are told the pod. With auth off, all are told.",
     )

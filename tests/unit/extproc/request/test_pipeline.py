@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from support.pipeline_world import PODS, FakeAuthenticator, World, body, head, routed
 
@@ -14,6 +15,7 @@ from extproc.protocol.events import (
     RequestBody,
     RequestHeaders,
 )
+from extproc.protocol.headers import Headers
 from extproc.protocol.replies import ImmediateReply, RequestBodyReply, RequestHeadersReply
 from extproc.request.mutation import admission
 from scheduler.pool.signals import Sample
@@ -239,3 +241,75 @@ def test_what_is_checked_is_what_any_engine_takes_for_the_model() -> None:
         if isinstance(reply, ImmediateReply):
             assert reply.status == status
         exchange.close()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_bodies_that_steer_engines(allowed: bool) -> None:
+    world = World()
+    world.pipeline.engine_controls = allowed
+    fields: dict[str, Any] = {"kv_transfer_params": {"remote_host": "x"}, "bootstrap_host": "x", "rid": "10.0.0.1:80"}
+    for field, value in fields.items():
+        exchange = world.pipeline.open()
+        exchange.handle(head())
+        (reply,) = exchange.handle(body(**{field: value}))
+        if allowed:
+            assert isinstance(reply, RequestBodyReply)
+        else:
+            assert isinstance(reply, ImmediateReply)
+            assert reply.status == 400
+            assert msgspec.json.decode(reply.body)["error"]["param"] == field
+        exchange.close()
+
+
+def test_adapters_are_checked_like_models() -> None:
+    """SGLang takes the adapter of `lora_path` in place of the model's own."""
+    identity = Identity("someone", "issuer", {}, frozenset({"m", "mine"}))
+    cases: list[tuple[Any, int | None]] = [
+        ("mine", None), (["mine", None], None), ("secret", 403), (["mine", "secret"], 403),
+    ]  # fmt: skip
+    for adapters, status in cases:
+        exchange = World(FakeAuthenticator(identity)).pipeline.open()
+        exchange.handle(head(authorization="Bearer x"))
+        (reply,) = exchange.handle(body(lora_path=adapters))
+        assert (reply.status if isinstance(reply, ImmediateReply) else None) == status
+        exchange.close()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_request_ids_that_may_be_addresses_do_not_reach_engines(allowed: bool) -> None:
+    world = World()
+    world.pipeline.engine_controls = allowed
+    hostile = "___prefill_addr_10.0.0.1:80___decode_addr_10.0.0.2:80"
+    for request_id, kept in ((hostile, allowed), ("4c1c2f3e-9f0b-4a55", True)):
+        exchange = world.pipeline.open()
+        items = [(":method", b"POST"), (":path", b"/v1/chat/completions"), ("x-request-id", request_id.encode())]
+        exchange.handle(RequestHeaders(Headers(items)))
+        (reply,) = exchange.handle(body())
+        assert isinstance(reply, RequestBodyReply)
+        told = dict(reply.mutation.set_headers)
+        assert ("x-request-id" in told) is not kept
+        assert "addr" not in told.get("x-request-id", "")
+        exchange.close()
+    assert {row["request_id"] for row in world.decisions.rows(2)} == {hostile, "4c1c2f3e-9f0b-4a55"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "seen"),
+    [(None, True), ({}, False), ({"ops": True}, True), ({"ops": "true"}, False), ({"ops": 1}, False)],
+)
+def test_shares_of_prompts_are_for_those_who_may_see_them(claims: dict[str, Any] | None, seen: bool) -> None:
+    """With them a bearer can guess, block by block, what others have asked."""
+    world = World(None if claims is None else FakeAuthenticator(Identity("someone", "issuer", claims)))
+    world.pipeline.explain_to_clients = True
+    world.pipeline.shares_claim = "ops"
+    exchange = world.pipeline.open()
+    exchange.handle(head(x_gateway_debug="true", authorization="Bearer x"))
+    (reply,) = exchange.handle(body())
+    assert isinstance(reply, RequestBodyReply)
+    assert reply.tag is not None
+    words = msgspec.json.decode(reply.tag.explanation)
+    assert words["pod"] in {pod.address for pod in PODS}
+    assert ({"prefix_match", "scores", "total"} <= words.keys()) is seen
+    if not seen:
+        assert words.keys() == {"pool", "pod", "name"}
+    exchange.close()
