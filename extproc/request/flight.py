@@ -123,7 +123,7 @@ class Flight:
             self._learn(self._watch.outcome if outcome.status is None else outcome)
         except Exception:
             # Whoever brings the outcome brings those of others as well.
-            log.exception("internal error")
+            log.exception("a request's outcome is lost")
 
     def _learn(self, outcome: Outcome) -> None:
         """How the request ended, from whatever source: what was noted at the pick is made true."""

@@ -165,7 +165,7 @@ class GrpcServer:
         except Exception:
             # A bug of ours ends this stream, and no other. An error status, never a silent return: Envoy takes that for
             # "go on without a decision".
-            log.exception("internal error")
+            log.exception("an ext_proc message could not be handled")
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
         finally:
             exchange.close()

@@ -35,7 +35,7 @@ class LogEntries:
             try:
                 self._on_entry(entry)
             except Exception:
-                log.exception("internal error")
+                log.exception("an entry of the access log could not be handled")
         if unread:
             for _ in range(unread):
                 self._metrics.protocol_error()

@@ -194,7 +194,7 @@ class Carrier:
                 self._detail = f"writing: {type(error).__name__}: {error}"
             except Exception:
                 # An event that cannot be sent. What is in flight is told anew.
-                log.exception("internal error")
+                log.exception("sharing: an event could not be sent")
                 self._journal.tell_all()
             finally:
                 if client is not None:
@@ -256,7 +256,7 @@ class Carrier:
             except _ERRORS as error:
                 self._detail = f"reading: {type(error).__name__}: {error}"
             except Exception:
-                log.exception("internal error")
+                log.exception("sharing: reading failed")
             finally:
                 if client is not None:
                     await _close(client)
@@ -309,7 +309,7 @@ class Carrier:
             try:
                 self._group.tick(now)
             except Exception:
-                log.exception("internal error")
+                log.exception("sharing: the group's clock failed")
             self._say(now)
             await asyncio.sleep(TICK)
 

@@ -179,7 +179,7 @@ class Peers:
                 await outgoing.lost.wait()
             except Exception:
                 # It has to be told all, or nothing.
-                log.exception("internal error")
+                log.exception("peers: catching up failed")
             finally:
                 channel.transports.pop(name, None)
                 transport.abort()
@@ -220,7 +220,7 @@ class _Channel:
                 data = _frame(batch)
             except Exception:
                 # Nobody may miss a part: all are told everything anew.
-                log.exception("internal error")
+                log.exception("peers: an event could not be sent")
                 for transport in self.transports.values():
                     transport.abort()
                 return

@@ -67,7 +67,7 @@ class Call:
         except RemoteProtocolError as error:
             self._illegal(error)
         except Exception:
-            log.exception("internal error")
+            log.exception("an ext_proc message could not be handled")
             self._failed()
 
     def half_closed(self) -> None:
@@ -82,7 +82,7 @@ class Call:
         try:
             self._exchange.close()
         except Exception:
-            log.exception("internal error")
+            log.exception("an ext_proc stream could not be released")
 
     async def _wait(self) -> None:
         exchange, stream = self._exchange, self._stream
@@ -96,12 +96,12 @@ class Call:
             if stream.closed:
                 raise
             # Not this stream's end: what was awaited was cancelled, and the stream must not hang for it.
-            log.exception("internal error")
+            log.exception("a wait for keys was cancelled")
             self._failed()
         except RemoteProtocolError as error:
             self._illegal(error)
         except Exception:
-            log.exception("internal error")
+            log.exception("a wait for keys failed")
             self._failed()
         self._waiting = None
         stream.resume()

@@ -304,6 +304,6 @@ class _Connection(asyncio.Protocol):
         try:
             exchange = self._server.open_exchange()
         except Exception:
-            log.exception("internal error")
+            log.exception("an ext_proc stream could not be opened")
             return FailedCall(stream)
         return Call(exchange, stream, self, self._server)

@@ -57,7 +57,7 @@ class AccessLog:
             self._server.illegal.warn(str(error))
             self._stream.finish(Status.INVALID_ARGUMENT, "illegal access log message")
         except Exception:
-            log.exception("internal error")
+            log.exception("a message of the access log could not be handled")
             self._stream.finish(Status.INTERNAL, "internal error")
 
     def half_closed(self) -> None:

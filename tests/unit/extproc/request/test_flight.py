@@ -244,7 +244,7 @@ def test_a_fault_of_ours_at_the_end_is_not_the_logs(caplog: pytest.LogCaptureFix
     exchange.close()
     world.pipeline.context.clock = lambda: 1 / 0
     world.ledger.arrived(exchange._flight.key, Outcome(status=200, served=picked), world.now)
-    assert [record.message for record in caplog.records] == ["internal error"]
+    assert [record.message for record in caplog.records] == ["a request's outcome is lost"]
 
 
 @pytest.mark.parametrize("status", [200, 503])
