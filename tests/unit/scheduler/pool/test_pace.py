@@ -33,7 +33,7 @@ def test_nor_where_most_did() -> None:
     for _ in range(300):
         tokens = rng.randrange(500, 20_000)
         pace.observe(tokens * 1e-4 + (30.0 if rng.random() < 0.6 else 0.0), tokens)
-    assert pace.value < 2e-4
+    assert pace.value < 4e-4
 
 
 def test_short_prompts_say_little_of_the_pace() -> None:
