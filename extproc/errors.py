@@ -80,6 +80,23 @@ def body_too_large(limit: int) -> Refusal:
     return Refusal(413, f"The request body is larger than the {limit} bytes allowed.", code="request_too_large")
 
 
+def too_many_bodies(detail: str) -> Refusal:
+    """There is no room for the body of this request now."""
+    return Refusal(
+        429,
+        "Too many bytes of request bodies are under way. Try again later.",
+        code="too_many_body_bytes",
+        type="rate_limit_error",
+        headers={"retry-after": RETRY_AFTER},
+        detail=detail,
+    )
+
+
+def body_too_slow() -> Refusal:
+    """The body took too long, or its room was needed."""
+    return Refusal(408, "The request body did not arrive in time.", code="request_timeout", detail="body not whole")
+
+
 def unauthorized(reason: str, *, missing: bool = False) -> Refusal:
     """401 by RFC 6750 section 3: without credentials no error code is given.
 

@@ -48,8 +48,10 @@ from extproc.telemetry.finished import Witness
 from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.trace_context import Sampler
 from extproc.telemetry.trace_log import TraceFile, TraceLog, read_key
+from extproc.tenancy.bodies import Bodies
 from extproc.transport import Transport
 from extproc.workers.control import Line
+from extproc.workers.place import Place
 from scheduler.builder import build
 from scheduler.pool.store import PodStore
 from scheduler.profile import Profile
@@ -89,6 +91,16 @@ def _transport(config: GatewayConfig, background: Background) -> Callable[..., T
     from extproc.transport.grpcio import GrpcServer
 
     return partial(GrpcServer, tls=tls)
+
+
+def _bodies(config: GatewayConfig, place: Place | None) -> Bodies | None:
+    """What of Envoy's memory is for bodies that this process decides on; None: it is another gateway's Envoy."""
+    if not config.transport.own_envoy:
+        return None
+    # The one that stands by decides where the others do not.
+    total = config.envoy.body_bytes // (1 if place is None or place.stands_by else config.transport.workers)
+    total = max(total, 2 * config.listener.max_body_bytes)
+    return Bodies(total, max(total // 3, config.listener.max_body_bytes))
 
 
 class Gateway:
@@ -148,6 +160,9 @@ class Gateway:
         self._objectives = Objectives(config.objectives.priorities)
         self._decisions = DecisionLog(config.debug.decisions)
         self._ledger = Ledger()
+        self._bodies = _bodies(config, self._place)
+        if self._bodies is not None:
+            self._metrics.watch_bodies(self._bodies)
         self._endpoints_file = EndpointsFile(Path(config.envoy.endpoints_file))
         self._feeds = Feeds(
             feeds, self._endpoints_file, self._metrics, leads=self._nearby is None, background=self._background,
@@ -279,6 +294,8 @@ class Gateway:
             decisions=self._decisions,
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
+            bodies=self._bodies,
+            max_unsized=config.listener.max_unsized_body_bytes,
             explain_to_clients=config.debug.response_header,
             sampler=None if config.tracing.endpoint is None else Sampler(config.tracing.sample_ratio, rng),
             shares_claim=config.debug.shares_claim,
@@ -480,10 +497,13 @@ class Gateway:
                 told = ready
                 await transport.set_ready(ready)
                 self._say("ready" if ready else "not ready", reason)
-            if self._line is not None and (now := doubts(self._feeds.contacts())) != told_doubts:
-                told_doubts = now
-                self._line.tell(reason, now)
-            self._ledger.expire(time.monotonic())
+            if self._line is not None and (away := doubts(self._feeds.contacts())) != told_doubts:
+                told_doubts = away
+                self._line.tell(reason, away)
+            now = time.monotonic()
+            self._ledger.expire(now)
+            if self._bodies is not None:
+                self._bodies.expire(now)
             await asyncio.sleep(TEND_INTERVAL)
 
     def _say(self, what: str, reason: str) -> None:

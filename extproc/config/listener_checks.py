@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from extproc.config import units
 from extproc.config.decode import Decoded
 from extproc.config.problems import Path, Problem
 from extproc.config.sections.listener import ListenerConfig
@@ -11,6 +12,7 @@ _CORS: Path = ("listener", "cors")
 
 def problems(listener: ListenerConfig, decoded: Decoded) -> Iterator[Problem]:
     """Paths are those of the configuration, as in `checks`."""
+    yield from _memory(listener, decoded)
     cors = listener.cors
     if cors is not None and not cors.origins and decoded.sound((*_CORS, "origins")):
         yield Problem("must not be empty", (*_CORS, "origins"), hint="leave cors out")
@@ -30,3 +32,22 @@ def warnings(listener: ListenerConfig) -> Iterator[Problem]:
     if listener.paths is not None and "/*" in listener.paths:
         reason = "every path is served, /metrics and those by which engines are administered too"
         yield Problem(reason, ("listener", "paths"))
+
+
+def _memory(listener: ListenerConfig, decoded: Decoded) -> Iterator[Problem]:
+    """A tenant's share has to take the largest body, twice: else one upload would keep out its own next."""
+    keys = ("listener", "maxBodyBytes"), ("listener", "maxUnsizedBodyBytes"), ("envoy", "maxHeap")
+    if not decoded.sound(*keys):
+        return
+    envoy = decoded.config.envoy
+    needed = -(-(2 * listener.max_body_bytes * 8) // 3)
+    if envoy.heap < needed:
+        size = units.format_size(-(-needed // (1 << 20)) << 20)
+        if envoy.max_heap is None:
+            reason = f"needs envoy.maxHeap: {size}, as room for two such bodies beside those of others"
+            yield Problem(reason, ("listener", "maxBodyBytes"))
+        else:
+            reason = f"is too little for listener.maxBodyBytes: {units.format_size(listener.max_body_bytes)}"
+            yield Problem(reason, ("envoy", "maxHeap"), hint=f"at least {size}")
+    if listener.max_unsized_body_bytes > listener.max_body_bytes:
+        yield Problem("is more than listener.maxBodyBytes", ("listener", "maxUnsizedBodyBytes"))

@@ -13,6 +13,7 @@ from extproc.config.locate import DEFAULT_DIRECTORY, VARIABLE, locate
 from extproc.config.manifest import read_document
 from extproc.config.model import GatewayConfig
 from extproc.config.problems import Path, Problem, config_error
+from extproc.config.sections.envoy import LEAST_HEAP, MEMORY_VARIABLE
 
 #: Keys by which a bare `schedulerConfiguration` is known.
 BARE_KEYS = ("pluginConfig", "plugins")
@@ -46,8 +47,19 @@ def load(
         others = [
             problem.text(DEFAULTS) for problem in checks.warnings(GatewayConfig()) if problem.reason != AUTH_IS_OFF
         ]
-        return Loaded(GatewayConfig(), DEFAULTS, (f"{where}; defaults are used, and {AUTH_IS_OFF}", *others))
-    return loads(found.text, found.source, validate=validate)
+        loaded = Loaded(GatewayConfig(), DEFAULTS, (f"{where}; defaults are used, and {AUTH_IS_OFF}", *others))
+    else:
+        loaded = loads(found.text, found.source, validate=validate)
+    return replace(loaded, config=_sized(loaded.config, env))
+
+
+def _sized(config: GatewayConfig, env: Mapping[str, str]) -> GatewayConfig:
+    """With Envoy's memory as its container's limit has it, where the configuration does not say."""
+    limit = env.get(MEMORY_VARIABLE, "")
+    if config.envoy.max_heap is not None or not limit.isdecimal():
+        return config
+    heap = max(int(limit) * 3 // 4, LEAST_HEAP)
+    return config.model_copy(update={"envoy": config.envoy.model_copy(update={"max_heap": heap})})
 
 
 def loads(text: str, source: str, *, validate: ValidatePlugins = validate_plugins) -> Loaded:

@@ -30,12 +30,20 @@ OWN_PREFIXES = (DESTINATION, "x-envoy-", *CONTROL_PREFIXES)
 _ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate", REQUEST_ID_HEADER)
 
 
+#: Connections of clients at most: well under the file descriptors of a container …
+MAX_CONNECTIONS = 50_000
+#: … and so many bytes of Envoy's memory for each: one that sends large headers and nothing more costs 59 KB.
+CONNECTION_BYTES = 64 << 10
+
 #: Of the processes of a gateway, where there are several. A crash is seen by the next request, which is tried at
 #: another process; this finds out which of them are starting, draining, or back.
 SIDECAR_HEALTH_CHECK = {
-    "timeout": "1s",
-    "interval": "0.5s",
-    "no_traffic_interval": "0.5s",
+    # A process that is frozen takes no calls, and gives none back: it is found out within a second, and its connections
+    # are closed, so that the calls that wait for it are tried at another process. The loop of one that is well is never
+    # held for a tenth of this.
+    "timeout": "0.75s",
+    "interval": "0.25s",
+    "no_traffic_interval": "0.25s",
     "unhealthy_interval": "0.1s",  # while one is away, the death of another is not made up for
     "unhealthy_threshold": 1,
     "healthy_threshold": 1,
@@ -97,6 +105,9 @@ def render(config: GatewayConfig) -> str:
         "connect_timeout": _seconds(config.envoy.connect_timeout),
         "retries": config.envoy.retries,
         "max_body_bytes": listener.max_body_bytes,
+        "max_unsized_body_bytes": listener.max_unsized_body_bytes,
+        "max_heap_bytes": config.envoy.heap,
+        "max_connections": min(MAX_CONNECTIONS, config.envoy.heap // CONNECTION_BYTES),
         "transport_socket": json.dumps(secrets_file.transport_socket(listener.tls, config.envoy.endpoints_file)),
         "underscores_action": _UNDERSCORES[listener.headers_with_underscores],
         "stripped_headers": underscores.removals(
@@ -116,6 +127,7 @@ def render(config: GatewayConfig) -> str:
         "stable_filters_disabled": json.dumps(config.envoy.usage != "stable-filters"),
         "sidecar_endpoints": json.dumps(_processes(config.transport)),
         "sidecar_health_checks": json.dumps([] if config.transport.alone else [SIDECAR_HEALTH_CHECK]),
+        "sidecar_cut_when_unhealthy": json.dumps(not config.transport.alone),
         "health_path": dialects[0].health_path,
         "max_requests_per_connection": int(any(dialect.closes_connections for dialect in dialects)),
         "fallback": json.dumps(_WITHIN_POOL if config.routes else _LEAST_REQUEST),

@@ -34,6 +34,7 @@ STATUS = ":status"
 CONTENT_ENCODING = "content-encoding"
 CONTENT_LENGTH = "content-length"
 CONTENT_TYPE = "content-type"
+FORWARDED_FOR = "x-forwarded-for"
 
 JSON_TYPE = "application/json"
 

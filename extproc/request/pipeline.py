@@ -8,7 +8,7 @@ awaits it and calls `resume`.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +21,10 @@ from extproc.errors import (
     bad_request,
     body_not_whole,
     body_too_large,
+    body_too_slow,
     forbidden,
     shown,
+    too_many_bodies,
 )
 from extproc.parsers import ParsedRequest, is_model_api, parse
 from extproc.parsers.controls import may_be_address
@@ -57,6 +59,8 @@ from extproc.routing.pool import Pool
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.finished import Refused
 from extproc.telemetry.trace_context import Sampler
+from extproc.tenancy.bodies import Bodies, Hold, TooManyBytes
+from extproc.tenancy.tenant import tenant_of
 from scheduler.types import Decision, Prompt, Request
 
 log = logging.getLogger(__name__)
@@ -78,6 +82,8 @@ class Pipeline:
         forward_token: whether model servers get the Authorization header.
         explain_to_clients: whether a client that asks gets the decision in a header.
         sampler: decides which requests get spans; None: tracing is off.
+        bodies: how many bytes of bodies may be under way; None: any number.
+        max_unsized: bytes of a body whose length is not told beforehand, where `bodies` is there.
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
         assumed: how an Envoy is set up that does not tell.
@@ -96,6 +102,8 @@ class Pipeline:
         explain_to_clients: bool = False,
         sampler: Sampler | None = None,
         shares_claim: str | None = None,
+        bodies: Bodies | None = None,
+        max_unsized: int = 0,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
         engine_controls: bool = False,
@@ -107,6 +115,8 @@ class Pipeline:
         self.authenticator = authenticator
         self.decisions = decisions
         self.max_body = max_body
+        self.bodies = bodies
+        self.max_unsized = max_unsized
         #: With auth on, the token is the gateway's business: model servers do not get it unless that is asked for.
         self.removed_headers = () if authenticator is None or forward_token else (AUTHORIZATION,)
         #: … nor in the other headers that it may be in.
@@ -148,8 +158,8 @@ class Exchange:
     """One ext_proc stream's way through the pipeline."""
 
     __slots__ = (
-        "_closed", "_flight", "_head", "_identity", "_model", "_pipeline", "_rewrite_answer", "_session",
-        "_started", "pending",
+        "_closed", "_flight", "_head", "_hold", "_identity", "_model", "_pipeline", "_rewrite_answer", "_session",
+        "_started", "pending", "push",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -167,6 +177,10 @@ class Exchange:
         self._rewrite_answer = False
         #: Await this and call `resume()` before the next event is handed in.
         self.pending: Pending | None = None
+        #: Sends replies to which no event gave the occasion.
+        self.push: Callable[[list[Reply]], None] | None = None
+        #: What Envoy may hold of its body.
+        self._hold: Hold | None = None
         pipeline.context.metrics.opened()
 
     def handle(self, event: Event) -> list[Reply]:
@@ -207,6 +221,8 @@ class Exchange:
             return
         self._closed = True
         self._pipeline.context.metrics.closed()
+        if self._hold is not None and self._pipeline.bodies is not None:
+            self._pipeline.bodies.release(self._hold)
         if self._flight is not None:
             self._flight.end()
 
@@ -219,11 +235,34 @@ class Exchange:
                 return
             self._identity = verdict
             self._pipeline.context.metrics.authenticated("ok")
+        if self._pipeline.bodies is not None and not head.end_of_stream:
+            self._hold = self._reserve(self._pipeline.bodies, head.headers)
         ready = self._session.proceed(self._admission())
         if ready is not None:
             self._decide(ready)
 
+    def _reserve(self, bodies: Bodies, headers: Headers) -> Hold | None:
+        """Room for the body, before Envoy holds it."""
+        length = headers.raw(CONTENT_LENGTH)
+        # Envoy holds no more of one that does not say; what is no number does not come through it.
+        size = int(length) if length is not None and length.isdigit() else self._pipeline.max_unsized
+        if size > self._pipeline.max_body:
+            raise body_too_large(self._pipeline.max_body)
+        try:
+            tenant = tenant_of(self._identity, headers)
+            return bodies.take(tenant, size, self._pipeline.context.clock(), self._evict)
+        except TooManyBytes as error:
+            raise too_many_bodies(str(error)) from None
+
+    def _evict(self) -> None:
+        """The body, which is not whole, has to end."""
+        self._refuse(body_too_slow())
+        if self.push is not None:
+            self.push(self._session.replies_to_send())
+
     def _decide(self, ready: RequestReady) -> None:
+        if self._hold is not None:
+            self._hold.whole = True
         pipeline = self._pipeline
         context = pipeline.context
         now = context.clock()

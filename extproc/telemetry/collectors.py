@@ -1,7 +1,7 @@
 """Gauges that are read when a scrape asks, from whoever knows: what is gone leaves no series behind."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -184,3 +184,28 @@ class DiscoveryGauges(Collector):
             for reason, count in row["failures"].items():
                 failures.add_metric([*of, reason], count)
         yield from (up, since, failures)
+
+
+class BodyCounts(Protocol):
+    """Who counts bodies: `Bodies`."""
+
+    held: int
+    evicted: int
+    late: int
+
+
+class BodyGauges(Collector):
+    """Request bodies that Envoy holds."""
+
+    def __init__(self, bodies: BodyCounts) -> None:
+        self._bodies = bodies
+
+    def collect(self) -> Iterator[Metric]:
+        name = "infer_gateway_body_bytes"
+        yield GaugeMetricFamily(name, "Bytes of large request bodies that room is kept for.", self._bodies.held)
+        ended = CounterMetricFamily(
+            "infer_gateway_bodies_ended", "Uploads that were ended before they were whole.", labels=["reason"]
+        )
+        ended.add_metric(["evicted"], self._bodies.evicted)
+        ended.add_metric(["late"], self._bodies.late)
+        yield ended

@@ -9,6 +9,8 @@ from prometheus_client.exposition import generate_latest
 from extproc.outcome.outcome import Outcome
 from extproc.telemetry.collectors import (
     BackgroundCounts,
+    BodyCounts,
+    BodyGauges,
     DiscoveryGauges,
     KeyGauges,
     PluginGauges,
@@ -94,6 +96,10 @@ class Metrics:
     def watch_plugins(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
         """Shows what plugins tell of themselves. Call it once."""
         self.registry.register(PluginGauges(statistics))
+
+    def watch_bodies(self, bodies: BodyCounts) -> None:
+        """Shows how many bytes of request bodies are under way. Call it once."""
+        self.registry.register(BodyGauges(bodies))
 
     def watch_health(
         self, deaths: Callable[[], Iterable[tuple[str, int]]], sources: Rows, behind: Callable[[], float]

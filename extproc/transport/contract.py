@@ -1,5 +1,6 @@
 """What transports ask of the rest of the gateway."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from extproc.auth.base import Pending
@@ -12,6 +13,9 @@ class Exchange(Protocol):
 
     #: Await this and call `resume()` before the next event is handed in.
     pending: Pending | None
+
+    #: Sends replies that no event gave the occasion for. Whoever drives the exchange sets it.
+    push: Callable[[list[Reply]], None] | None
 
     def __hash__(self) -> int: ...
 

@@ -13,7 +13,7 @@ from typing import Final
 #: Gauges of which the least is taken: one process that is cut off is to be seen.
 _LEAST: Final = frozenset({"infer_gateway_sharing_up", "infer_gateway_discovery_up"})
 #: Gauges of which each process has its own part.
-_SHARES: Final = frozenset({"infer_gateway_streams"})
+_SHARES: Final = frozenset({"infer_gateway_streams", "infer_gateway_body_bytes"})
 _COUNTED: Final = frozenset({"counter", "histogram", "summary"})
 #: The gauge that has a series for every pod that is in the pool, or has requests in flight.
 _PODS: Final = "infer_gateway_pod_in_flight"

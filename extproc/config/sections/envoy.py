@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from extproc.config import fields
-from extproc.config.fields import DAY, HOUR, Seconds, Section
+from extproc.config.fields import DAY, HOUR, Bytes, Seconds, Section
+
+#: Variable with the memory of Envoy's container, bytes, as Kubernetes' downward API tells it.
+MEMORY_VARIABLE = "INFER_GATEWAY_ENVOY_MEMORY"
+#: Bytes that Envoy may take where nobody says: with the rest of a process, well within the 2 GiB of our manifests.
+DEFAULT_HEAP = 1 << 30
+#: Envoy alone takes some 50 MiB.
+LEAST_HEAP = 128 << 20
 
 
 class EnvoyConfig(Section):
@@ -30,6 +37,22 @@ class EnvoyConfig(Section):
     message_timeout: Annotated[float, Seconds(0.001, HOUR)] = Field(
         default=5.0, description="Longest time that Envoy waits for an answer of the sidecar."
     )
+
+    max_heap: Annotated[int, Bytes(LEAST_HEAP, 1 << 40)] | None = Field(
+        default=None,
+        description=f"Memory that Envoy may take: at its end it refuses uploads. Left out: three quarters of what"
+        f" {MEMORY_VARIABLE} says of its container in bytes, else {DEFAULT_HEAP >> 20}Mi.",
+    )
+
+    @property
+    def heap(self) -> int:
+        """Bytes that Envoy may take."""
+        return DEFAULT_HEAP if self.max_heap is None else self.max_heap
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of request bodies that may be under way: beside what else Envoy needs, it stays below its limit."""
+        return self.heap * 3 // 8
 
     usage: Literal["ai-filter", "stable-filters"] = Field(
         default="ai-filter",

@@ -83,6 +83,11 @@ class ListenerConfig(Section):
         description="Largest request body, after it was decompressed: bytes, or a size such as 16Mi. What is larger"
         " gets a 413.",
     )
+    max_unsized_body_bytes: Annotated[int, Bytes(1 << 10, 1 << 30)] = Field(
+        default=1 << 20,
+        description="Largest request body whose length is not told beforehand (no content-length): room is kept for so"
+        " much of each. What is larger gets a 413.",
+    )
     tls: ListenerTlsConfig | None = Field(default=None, description="TLS towards clients. Left out: plain text.")
     cors: CorsConfig | None = Field(
         default=None, description="Which pages of browsers may ask. Left out: none of another origin."

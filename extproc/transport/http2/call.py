@@ -7,6 +7,7 @@ from typing import Protocol
 from extproc import wire
 from extproc.errors import RemoteProtocolError
 from extproc.process.repeats import Repeats
+from extproc.protocol.replies import Reply
 from extproc.transport.budget import BodyBudget
 from extproc.transport.contract import ErrorCounter, Exchange
 from extproc.transport.grpc_status import Status
@@ -48,6 +49,13 @@ class Call:
         # Nothing was said yet; and then whether a piece of the body was kept.
         self._silent = True
         self._collected = False
+        exchange.push = self._push
+
+    def _push(self, replies: list[Reply]) -> None:
+        for reply in replies:
+            self._silent = False
+            self._stream.send(wire.encode(reply))
+        self._connection.flush()
 
     def message(self, payload: bytes) -> None:
         exchange = self._exchange

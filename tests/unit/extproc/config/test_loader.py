@@ -274,3 +274,20 @@ def test_a_damaged_manifest_gives_a_configuration_or_a_config_error(number: int,
     lines = (DATA / "page-auth.yaml").read_text().split("\n")
     lines[number : number + cut] = [insert]
     loads_or_refuses("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("limit", "document", "heap"),
+    [
+        ("2147483648", "{}", 1536 << 20),
+        ("2147483648", "envoy: {maxHeap: 512Mi}", 512 << 20),
+        ("1000", "{}", 128 << 20),
+        ("", "{}", 1 << 30),
+        ("2Gi", "{}", 1 << 30),
+    ],
+)
+def test_envoys_memory_follows_from_its_container(limit: str, document: str, heap: int, tmp_path: Path) -> None:
+    path = tmp_path / "configuration.yaml"
+    path.write_text(document)
+    environment = {"INFER_GATEWAY_ENVOY_MEMORY": limit}
+    assert load(str(path), environment).config.envoy.heap == heap

@@ -61,6 +61,7 @@ class Exchange:
     def __init__(self, log: "Log") -> None:
         self._log = log
         self.pending: Pending | None = None
+        self.push: Callable[[list[Reply]], None] | None = None
         log.opened += 1
 
     def handle(self, event: Event) -> list[Reply]:
