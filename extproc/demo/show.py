@@ -25,7 +25,7 @@ def _row(one: Served) -> list[str]:
 
 
 def why(decision: Sequence[Mapping[str, Any]]) -> str:
-    """The reason in few words: the scorer by which the pod that was picked was furthest ahead of the second."""
+    """The reason in few words: the costs at the pod and at the second, or the scorer that set them apart."""
     if not decision:
         return ""
     picked, *others = decision
@@ -34,6 +34,9 @@ def why(decision: Sequence[Mapping[str, Any]]) -> str:
     equals = sum(other["total"] >= picked["total"] for other in others)
     if equals:
         return f"one of {equals + 1} equals"
+    if "cost" in picked and "cost" in others[0]:
+        here, there = (round(one["cost"]["seconds"] * 1000) for one in (picked, others[0]))
+        return f"costs {here} ms, elsewhere {there}"
     second = others[0]["scores"]
     ahead, name = max((score - second.get(name, 0.0), name) for name, score in picked["scores"].items())
     return f"{name} {second.get(name, 0.0) + ahead:.0f} vs {second.get(name, 0.0):.0f}"

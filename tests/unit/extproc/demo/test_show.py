@@ -44,6 +44,13 @@ def test_a_failure_has_its_text_on_a_line_of_its_own() -> None:
         ([], ""),
         ([row("a", 1, queue=1)], "the only one"),
         ([row("a", 1, queue=1), row("b", 1, queue=1), row("c", 0, queue=0)], "one of 2 equals"),
+        (
+            [
+                row("a", 100, least_cost=100) | {"cost": {"seconds": 0.0124}},
+                row("b", 9, least_cost=9) | {"cost": {"seconds": 1.5}},
+            ],
+            "costs 12 ms, elsewhere 1500",
+        ),
         ([row("a", 3, queue=50, kv_cache=60), row("b", 1, queue=40, kv_cache=10)], "kv-cache 60 vs 10"),
     ],
 )
