@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types layers unit compiled compiled-unit integration faults browser protos docs screenshots bench clean
+.PHONY: help demo test lint types layers unit compiled compiled-unit integration busy faults browser protos docs screenshots bench clean
 
 help:
 	@echo "make demo         the whole stack on this machine (DEMO_ARGS='--once --json', '--config PATH', …)"
@@ -12,6 +12,7 @@ help:
 	@echo "make unit         the tests that need no Envoy"
 	@echo "make compiled     the same source with its request path compiled, in build/compiled, for PYTHONPATH; needs a C compiler"
 	@echo "make integration  the tests that run the real Envoy"
+	@echo "make busy         the integration tests three times in a row beside eight busy loops"
 	@echo "make faults       seed known faults, one at a time in a copy, and show that a test sees each"
 	@echo "make browser      the tests of the admin page in a real Chromium, which must be there (CHROMIUM=/path/to/it)"
 	@echo "make docs         generate the pages that come from code: docs/configuration.md, docs/schema, docs/session.md"
@@ -80,6 +81,9 @@ compiled-unit: $(STAMP)
 
 integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration
+
+busy: $(STAMP)
+	$(BIN)/python tests/beside_busy_loops.py $(BUSY_ARGS)
 
 # Not part of `make test`, which sees each of them: some seconds for each fault.
 faults: $(STAMP)
