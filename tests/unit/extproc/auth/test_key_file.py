@@ -1,19 +1,15 @@
-import asyncio
 import logging
 from pathlib import Path
 
 import pytest
+from support.eventually import eventually
 
 from extproc.auth.apikeys import hashed
 from extproc.auth.key_file import ApiKeyFile
 
-PATIENCE = 30.0
-
 
 async def until(file: ApiKeyFile, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while file.keys is None or len(file.keys) != count:
-            await asyncio.sleep(0.001)
+    await eventually(lambda: file.keys is not None and len(file.keys) == count)
 
 
 def text(*names: str) -> str:
@@ -35,13 +31,9 @@ async def test_a_changed_file_is_read_again_and_a_mistake_changes_nothing(
                 assert file.ready
             kept = file.keys
             path.write_text("keys: [{name: secret}]")
-            async with asyncio.timeout(PATIENCE):
-                while sum("stay as they were" in record.message for record in caplog.records) < 2:
-                    await asyncio.sleep(0.001)
+            await eventually(lambda: sum("stay as they were" in record.message for record in caplog.records) >= 2)
             path.unlink()
-            async with asyncio.timeout(PATIENCE):
-                while sum("stay as they were" in record.message for record in caplog.records) < 3:
-                    await asyncio.sleep(0.001)
+            await eventually(lambda: sum("stay as they were" in record.message for record in caplog.records) >= 3)
             assert file.keys is kept
             # Each cause is said once, however often it is met.
             assert sum("stay as they were" in record.message for record in caplog.records) == 3

@@ -12,22 +12,15 @@ import pytest
 import pytest_asyncio
 import trustme
 from redis.asyncio import Redis
-from support.sharing import PODS, TOPIC, Condition, Member, member, sharing
+from support.eventually import eventually
+from support.sharing import PODS, TOPIC, Member, member, sharing
 
 from extproc.demo.redis_server import RedisServer
 from scheduler.cycle import schedule
 from scheduler.types import Decision, Prompt, Request
 
-#: Seconds after which something that should have happened is taken to be broken.
-PATIENCE = 30.0
 TEXT = "A conversation about routing. " * 20
 OPERATIONS = Path(__file__).parents[5] / "docs" / "operations.md"
-
-
-async def until(condition: Condition) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest_asyncio.fixture
@@ -53,18 +46,18 @@ def details(caplog: pytest.LogCaptureFixture) -> str:
 
 
 async def ready(members: Sequence[Member]) -> None:
-    await until(lambda: all(not one.gateways.not_ready() for one in members))
-    await until(lambda: all(one.number("members") == len(members) - 1 for one in members))
+    await eventually(lambda: all(not one.gateways.not_ready() for one in members))
+    await eventually(lambda: all(one.number("members") == len(members) - 1 for one in members))
 
 
 async def check(a: Member, b: Member) -> None:
     """They know of each other."""
     await ready([a, b])
     tickets = [one.store.acquire(pod, 5, 0.0) for one, pod in zip((a, b), PODS, strict=False)]
-    await until(lambda: a.in_flight() == b.in_flight() == [1, 1, 0])
+    await eventually(lambda: a.in_flight() == b.in_flight() == [1, 1, 0])
     for ticket in tickets:
         ticket.release(0.0)
-    await until(lambda: a.in_flight() == b.in_flight() == [0, 0, 0])
+    await eventually(lambda: a.in_flight() == b.in_flight() == [0, 0, 0])
 
 
 async def test_two_know_of_each_other(redis: RedisServer, secret: Path) -> None:
@@ -73,7 +66,7 @@ async def test_two_know_of_each_other(redis: RedisServer, secret: Path) -> None:
         await check(a, b)
         assert a.seeds == b.seeds
         first = decide(a)
-        await until(lambda: decide(b).prefix_match == 1)
+        await eventually(lambda: decide(b).prefix_match == 1)
         assert decide(b).pod == first.pod
         assert a.number("unknown") == b.number("unknown") == a.number("lost") == 0
     # It took leave: nobody waits for its silence.
@@ -85,8 +78,8 @@ async def test_one_that_takes_leave_is_gone_at_once(redis: RedisServer, secret: 
         async with member(config) as b:
             await ready([a, b])
             b.store.acquire(PODS[0], 5, 0.0)
-            await until(lambda: a.in_flight() == [1, 0, 0])
-        await until(lambda: a.in_flight() == [0, 0, 0])
+            await eventually(lambda: a.in_flight() == [1, 0, 0])
+        await eventually(lambda: a.in_flight() == [0, 0, 0])
         assert a.number("members") == 0
 
 
@@ -97,7 +90,7 @@ async def test_a_newcomer_knows_what_was_told_before_it_came(redis: RedisServer,
         decide(a)
         a.store.acquire(PODS[1], 7, 0.0)
         async with member(config) as b:
-            await until(lambda: not b.gateways.not_ready())
+            await eventually(lambda: not b.gateways.not_ready())
             assert b.in_flight() == [0, 1, 0]
             assert decide(b).prefix_match == 1
 
@@ -123,10 +116,10 @@ async def test_a_newcomer_learns_prefixes_that_were_told_longer_ago_than_the_str
 async def test_the_processes_of_one_gateway_do_not_hear_each_other_here(redis: RedisServer, secret: Path) -> None:
     config = sharing(redis.url, secret=secret)
     async with member(config, name=b"thesame!") as a, member(config, name=b"thesame!", run=1) as b:
-        await until(lambda: not a.gateways.not_ready() and not b.gateways.not_ready())
+        await eventually(lambda: not a.gateways.not_ready() and not b.gateways.not_ready())
         a.store.acquire(PODS[0], 5, 0.0)
         async with member(config) as other:
-            await until(lambda: other.number("members") >= 1 and b.number("members") == 1)
+            await eventually(lambda: other.number("members") >= 1 and b.number("members") == 1)
         assert b.in_flight() == [0, 0, 0]
 
 
@@ -139,7 +132,7 @@ async def test_a_secret_that_is_made_in_redis_is_one_for_all(
         assert a.seeds == b.seeds
         assert "sharing: no secretFile" in caplog.text
         decide(a)
-        await until(lambda: decide(b).prefix_match == 1)
+        await eventually(lambda: decide(b).prefix_match == 1)
     async with Redis(unix_socket_path=str(redis.socket)) as client:
         for key in ("secret", "events"):
             assert 0 < await client.ttl(f"infer-gateway:{{default}}:{key}") <= 86_400
@@ -158,18 +151,18 @@ async def test_a_changed_secret_empties_what_was_learnt_and_splits_nobody_withou
     ):
         await ready([a, b])
         decide(a)
-        await until(lambda: decide(b).prefix_match == 1)
+        await eventually(lambda: decide(b).prefix_match == 1)
         paths[0].write_bytes(b"the second secret")
-        await until(lambda: a.number("reseeded") == 1)
+        await eventually(lambda: a.number("reseeded") == 1)
         assert decide(a).prefix_match == 0
-        await until(lambda: b.number("strangers") == 1 and b.number("foreign") > 0)
+        await eventually(lambda: b.number("strangers") == 1 and b.number("foreign") > 0)
         # All else is shared.
         a.store.acquire(PODS[0], 5, 0.0)
-        await until(lambda: b.in_flight() == [1, 0, 0])
+        await eventually(lambda: b.in_flight() == [1, 0, 0])
         paths[1].write_bytes(b"the second secret")
-        await until(lambda: b.number("reseeded") == 1 and b.number("strangers") == 0)
+        await eventually(lambda: b.number("reseeded") == 1 and b.number("strangers") == 0)
         decide(a, TEXT + "again")
-        await until(lambda: decide(b, TEXT + "again").prefix_match == 1)
+        await eventually(lambda: decide(b, TEXT + "again").prefix_match == 1)
     assert caplog.text.count("the secret is another one") == 2
 
 
@@ -202,12 +195,12 @@ async def test_a_wrong_password_is_told_once_and_heals_by_itself(
     caplog.set_level(logging.INFO)
     async with member(sharing(redis.url, secret=secret, passwordFile=str(password))) as a:
         # It does not wait for ever.
-        await until(lambda: not a.gateways.not_ready())
-        await until(lambda: "sharing does not work" in caplog.text)
+        await eventually(lambda: not a.gateways.not_ready())
+        await eventually(lambda: "sharing does not work" in caplog.text)
         assert a.number("up") == 0
         assert "invalid username-password pair" in details(caplog)
         password.write_text("right")
-        await until(lambda: "sharing works" in caplog.text)
+        await eventually(lambda: "sharing works" in caplog.text)
         assert a.number("up") == 1
     assert [record.message for record in caplog.records] == ["sharing does not work", "sharing works"]
 
@@ -219,11 +212,11 @@ async def test_a_full_server_is_told_of_and_nothing_stops(
     async with Redis(unix_socket_path=str(redis.socket)) as client, member(config) as a, member(config) as b:
         await ready([a, b])
         await client.config_set("maxmemory", 1)
-        await until(lambda: "sharing does not work" in caplog.text)
+        await eventually(lambda: "sharing does not work" in caplog.text)
         assert "OutOfMemoryError" in details(caplog)
         a.store.acquire(PODS[0], 5, 0.0)
         await client.config_set("maxmemory", 0)
-        await until(lambda: b.in_flight() == [1, 0, 0])
+        await eventually(lambda: b.in_flight() == [1, 0, 0])
         await ready([a, b])
 
 
@@ -239,7 +232,7 @@ async def test_the_stream_is_bounded_and_ends_by_itself(
             a.gateways._journal._on_event()
             await asyncio.sleep(0.002)
         # Trimmed by whole nodes of a hundred.
-        await until(lambda: a.number("sent_messages") > 20)
+        await eventually(lambda: a.number("sent_messages") > 20)
         assert await client.xlen("infer-gateway:{default}:events") <= 300
         assert await client.ttl("infer-gateway:{default}:events") > 0
 
@@ -259,7 +252,7 @@ async def test_what_cannot_be_told_is_made_up_for(redis: RedisServer, secret: Pa
         a.store.acquire(PODS[0], 5, 0.0)
         a.gateways.teller(TOPIC)(("o", PODS[0].address, 0.1, 10**300, None, 0.0))
         a.store.acquire(PODS[1], 5, 0.0)
-        await until(lambda: b.in_flight() == [1, 1, 0])
+        await eventually(lambda: b.in_flight() == [1, 1, 0])
 
 
 # Ways to the server
@@ -312,7 +305,7 @@ async def test_by_tls_with_a_clients_certificate(redis: RedisServer, secret: Pat
             await check(a, b)
         # Whom the authority does not know is not believed.
         async with member(sharing(url, secret=secret, **files)) as a:
-            await until(lambda: not a.gateways.not_ready())
+            await eventually(lambda: not a.gateways.not_ready())
             assert a.number("up") == 0
     finally:
         server.close()
@@ -324,9 +317,11 @@ async def test_a_cluster(secret: Path) -> None:
     async with cluster as server:
         async with Redis(unix_socket_path=str(server.socket)) as client:
             await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            async with asyncio.timeout(PATIENCE):
-                while b"cluster_state:ok" not in await client.execute_command("CLUSTER", "INFO"):
-                    await asyncio.sleep(0.05)
+
+            async def up() -> bool:
+                return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
+
+            await eventually(up)
         config = sharing(f"redis://127.0.0.1:{port}", secret=secret, cluster=True)
         async with member(config) as a, member(config) as b:
             await check(a, b)
