@@ -102,14 +102,16 @@ async def test_a_newcomer_learns_prefixes_that_were_told_longer_ago_than_the_str
     async with member(config) as a, member(config) as b, Redis(unix_socket_path=str(redis.socket)) as client:
         await ready([a, b])
         decide(a)
-        await until(lambda: decide(b).prefix_match == 1)
+        await eventually(lambda: decide(b).prefix_match == 1)
         await client.delete("infer-gateway:{default}:events")
         # From now on it is told by name.
         decide(a)
         sent = [one.number("sent_messages") for one in (a, b)]
-        await until(lambda: all(one.number("sent_messages") > before for one, before in zip((a, b), sent, strict=True)))
+        await eventually(
+            lambda: all(one.number("sent_messages") > before for one, before in zip((a, b), sent, strict=True))
+        )
         async with member(config) as c:
-            await until(lambda: not c.gateways.not_ready())
+            await eventually(lambda: not c.gateways.not_ready())
             assert decide(c).prefix_match == 1
 
 
