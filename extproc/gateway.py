@@ -173,6 +173,7 @@ class Gateway:
         self._admin = AdminServer(
             host=config.admin.host,
             port=config.admin.port,
+            hosts=config.admin.hosts,
             metrics=self._metrics,
             not_ready=self.not_ready,
             pods=self._rows,

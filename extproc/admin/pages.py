@@ -1,5 +1,6 @@
 """The pages of an admin port, whoever knows what is on them: one process, or all of them together."""
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +14,9 @@ from aiohttp import web
 from extproc import __version__
 from extproc.admin import page as admin_page
 from extproc.admin.drained import Drained, TooManyWaits
+from extproc.admin.gate import Gate, one_request, only_hosts
 from extproc.admin.summary import summary
-from extproc.process.unix_socket import UNIX, UnixListener
+from extproc.process.unix_socket import BACKLOG, UNIX, UnixListener
 from extproc.protocol.headers import JSON_TYPE
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a body that is to be explained: as large as a request's may be by default.
 MAX_EXPLAINED_BODY = 16 << 20
+#: Seconds for a body that is to be explained.
+BODY_TIMEOUT = 30.0
 #: Decisions that are shown where nobody says how many.
 SHOWN_DECISIONS = 20
 #: Decisions in a summary: as many as fit on a screen beside the pods.
@@ -49,10 +53,17 @@ class AdminPages(ABC):
         path: of the Unix socket that is bound instead, or None.
         not_ready: why the gateway is not ready, or "".
         doubts: what is wrong where it is ready all the same, or "".
+        hosts: names by which it may be asked, beside IP addresses and localhost.
     """
 
     def __init__(
-        self, host: str, port: int, path: str | None, not_ready: Callable[[], str], doubts: Callable[[], str]
+        self,
+        host: str,
+        port: int,
+        path: str | None,
+        not_ready: Callable[[], str],
+        doubts: Callable[[], str],
+        hosts: Iterable[str] = (),
     ) -> None:
         self._doubts = doubts
         self._host, self._port, self._path = host, port, path
@@ -62,7 +73,12 @@ class AdminPages(ABC):
         self._drained = Drained(self.streams, clock=time.monotonic)
         self._page = admin_page.html()
         self._page_headers = admin_page.headers(self._page)
-        app = web.Application(client_max_size=MAX_EXPLAINED_BODY)
+        # A Unix socket is for its own user, who keeps connections open.
+        middlewares = [] if path is not None else [only_hosts(hosts)]
+        app = web.Application(client_max_size=MAX_EXPLAINED_BODY, middlewares=middlewares)
+        if path is None:
+            app.on_response_prepare.append(one_request)
+        self._tcp: asyncio.Server | None = None
         app.router.add_get("/", self._people)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -87,14 +103,19 @@ class AdminPages(ABC):
                 self._listener = UnixListener(Path(path))
                 await web.SockSite(self._runner, self._listener.socket).start()
                 return f"{UNIX}{path}"
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            server = self._runner.server
+            assert server is not None  # noqa: S101 - it was set up
+            loop = asyncio.get_running_loop()
+            self._tcp = await loop.create_server(Gate(server), self._host, self._port, backlog=BACKLOG)
         except OSError:
             await self._runner.cleanup()
             raise
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._tcp.sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def stop(self) -> None:
+        if self._tcp is not None:
+            self._tcp.close()
         # First: asyncio's own loop cannot let go of a socket that is closed already.
         await self._runner.cleanup()
         if self._listener is not None:
@@ -182,6 +203,11 @@ class AdminPages(ABC):
         return json_page(now)
 
     async def _explain(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                await request.read()
+        except TimeoutError:
+            return web.Response(status=408, text="the body did not arrive in time\n")
         return await self.explanation(request)
 
 

@@ -30,8 +30,9 @@ class AdminServer(AdminPages):
         explain: Callable[[str, bytes], Mapping[str, Any]],
         sources: Callable[[], Iterable[Mapping[str, Any]]] = list,
         path: str | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
-        super().__init__(host, port, path, not_ready, lambda: doubts(sources()))
+        super().__init__(host, port, path, not_ready, lambda: doubts(sources()), hosts)
         self._sources = sources
         self._metrics = metrics
         self._pods = pods

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -35,6 +35,7 @@ class SharedAdmin(AdminPages):
         not_ready: why no process can decide, or "".
         restarts: how often each process was started again.
         doubts: what is wrong though one can decide, or "".
+        hosts: names by which it may be asked, beside IP addresses and localhost.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class SharedAdmin(AdminPages):
         not_ready: Callable[[], str],
         restarts: Callable[[], Mapping[str, int]],
         doubts: Callable[[], str] = str,
+        hosts: Iterable[str] = (),
     ) -> None:
-        super().__init__(host, port, None, not_ready, doubts)
+        super().__init__(host, port, None, not_ready, doubts, hosts)
         self._sockets = sockets
         self._runs = runs
         self._restarts = restarts

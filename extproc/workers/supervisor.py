@@ -91,6 +91,7 @@ class Supervisor:
             not_ready=self.not_ready,
             restarts=lambda: {process.place.name: process.restarts for process in self._processes},
             doubts=self._doubts,
+            hosts=config.admin.hosts,
         )
         self._told_ready = False
         self._stopping = False

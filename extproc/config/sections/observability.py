@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from extproc.config import fields
-from extproc.config.fields import Bytes, Section, Text
+from extproc.config.fields import AsTuple, Bytes, Section, Text
 
 
 class AdminConfig(Section):
@@ -13,6 +13,11 @@ class AdminConfig(Section):
 
     host: fields.IP = Field(default="127.0.0.1", description="IP address. These pages have no authentication.")
     port: fields.Port = Field(default=9090, description="Port; 0: a free one.")
+    hosts: Annotated[tuple[fields.DnsName, ...], AsTuple] = Field(
+        default=(),
+        description="Names by which these pages may be asked for, beside IP addresses and localhost: else a page of"
+        " somebody else could read them in the browser of whoever may. /healthz, /readyz and /metrics: by any name.",
+    )
     reference_metrics: bool = Field(
         default=False,
         description="Whether the metrics page has the reference picker's series as well (inference_pool_*,"

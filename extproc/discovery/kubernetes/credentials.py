@@ -1,5 +1,6 @@
 """Where the API server is, and who we are to it."""
 
+import os
 import ssl
 import tempfile
 import time
@@ -147,14 +148,27 @@ def _context(cluster: Cluster, ca: bytes, certificate: bytes, key: bytes) -> ssl
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if certificate:
-            # The ssl module takes a client's certificate from files only; this one is readable by us alone.
-            with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-                file.write(certificate + b"\n" + key)
-                file.flush()
-                context.load_cert_chain(file.name, password=_no_password)
-    except (ssl.SSLError, ValueError) as error:
+            _load_chain(context, certificate + b"\n" + key)
+    except (ssl.SSLError, ValueError, OSError) as error:
         raise CredentialsError(f"the certificates for {cluster.server} cannot be used: {error}") from error
     return context
+
+
+def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+    """The ssl module takes a client's certificate from files only: this one is in memory, and readable by us alone.
+
+    A root file system that is read-only has no place for another one.
+    """
+    if not hasattr(os, "memfd_create"):  # not Linux
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name, password=_no_password)
+        return
+    with os.fdopen(os.memfd_create("client-certificate", os.MFD_CLOEXEC), "wb") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=_no_password)
 
 
 def _no_password() -> str:

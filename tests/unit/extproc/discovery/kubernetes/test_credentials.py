@@ -1,4 +1,6 @@
+import os
 import ssl
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,21 @@ def test_client_certificates(tmp_path: Path) -> None:
     assert Credentials(Cluster(server=SERVER, certificate=certificate, key=tmp_path / "key")).access().tls is not None
     with pytest.raises(CredentialsError, match="cannot be used"):
         Credentials(Cluster(server=SERVER, certificate=certificate, key=b"nonsense")).access()
+
+
+def test_a_client_certificate_needs_no_place_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A root file system that is read-only, without /tmp."""
+    one = trustme.CA().issue_cert("client.example")
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with pytest.raises(FileNotFoundError):
+        tempfile.gettempdir()
+    certificate, key = one.cert_chain_pems[0].bytes(), one.private_key_pem.bytes()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+    assert Credentials(Cluster(server=SERVER, certificate=certificate, key=key)).access().tls is not None
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 def test_a_key_with_a_password_does_not_ask_at_the_terminal() -> None:
