@@ -16,13 +16,15 @@ import msgspec
 from extproc.process.background import Background
 from extproc.process.unix_socket import UnixListener
 from extproc.sharing.topic import Incoming, NotUnderstood, Topic
-from scheduler.pool.shared import Event
+from scheduler.pool.shared import TAKEN, Event
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which events are collected before they are sent: less than a decision's worth of error, and of several
 #: thousand requests a second a few share each write.
 FLUSH_AFTER = 0.001
+#: The same for what is no pick: ends, outcomes, scrapes. Each message costs every process a read, whatever is in it.
+PATIENT_FLUSH_AFTER = 0.01
 #: The same where the one that hears of them does not decide: less of its time, and what is lost with a process that
 #: dies are the picks of so long.
 LAZY_FLUSH_AFTER = 0.02
@@ -207,13 +209,25 @@ class _Channel:
         self.transports: dict[str, asyncio.WriteTransport] = {}
         self._flush_after = flush_after
         self._batch: list[tuple[str, Event]] = []
+        #: Of the next flush, and whether that is soon.
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon = False
 
     def add(self, event: tuple[str, Event]) -> None:
-        if not self._batch:
-            asyncio.get_running_loop().call_later(self._flush_after, self.flush)
+        # Only a pick changes what others are about to do.
+        urgent = event[1][0] == TAKEN
+        if self._timer is None or (urgent and not self._soon):
+            if self._timer is not None:
+                self._timer.cancel()
+            after = self._flush_after if urgent else max(self._flush_after, PATIENT_FLUSH_AFTER)
+            self._timer = asyncio.get_running_loop().call_later(after, self.flush)
+            self._soon = urgent
         self._batch.append(event)
 
     def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         batch, self._batch = self._batch, []
         if batch:
             try:
