@@ -126,7 +126,9 @@ PURE_FILES := extproc/errors.py extproc/fetch/*.py extproc/protocol/*.py extproc
 	extproc/process/build_info.py extproc/admin/summary.py extproc/admin/top/frame.py extproc/admin/top/show.py \
 	extproc/transport/http2/frames.py extproc/transport/http2/connection.py extproc/transport/http2/requests.py \
 	extproc/transport/http2/stream.py extproc/transport/grpc_status.py extproc/transport/budget.py extproc/transport/health.py \
-	extproc/workers/place.py extproc/workers/merge.py extproc/sharing/replica.py extproc/workers/sums.py \
+	extproc/workers/place.py extproc/workers/merge.py extproc/sharing/replica.py extproc/sharing/topic.py \
+	extproc/sharing/message.py extproc/sharing/journal.py extproc/sharing/group.py extproc/sharing/secret.py \
+	extproc/sharing/redis/clock.py extproc/workers/sums.py \
 	extproc/discovery/*.py extproc/discovery/dns/*.py extproc/discovery/kubernetes/*.py extproc/fleet/scrape.py \
 	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

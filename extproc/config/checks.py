@@ -88,6 +88,8 @@ def _tls(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
     """What is allowed and should be known. Paths as in `problems`."""
     yield from auth_checks.warnings(config)
+    yield from listener_checks.warnings(config.listener)
+    yield from sharing_checks.warnings(config.sharing)
     known = config.all_pools()
     for path, endpoints in _sections(config):
         if endpoints.empty and (path[-1] if len(path) > 1 else DEFAULT_POOL) in known:

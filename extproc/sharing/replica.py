@@ -144,11 +144,6 @@ class OtherProcess:
         """Address of the pod and uncached tokens of each of them."""
         return self._store.requests()
 
-    @property
-    def can_undo(self) -> int:
-        """Notes that are remembered for that."""
-        return len(self._undo)
-
     def apply(self, event: Sequence[Any]) -> None:
         """Does here what was done there.
 

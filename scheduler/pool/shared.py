@@ -33,7 +33,8 @@ MOVED: Final = "m"  # address of the pod that was picked, of the one that served
 NEARBY: Final = frozenset({SCRAPED, NOT_SCRAPED})
 #: Where an event has its time. On the way to another machine, whose clock is another, it is an age there.
 _TIMES: Final[Mapping[str, int]] = {
-    TAKEN: 4, BEGUN: 2, GIVEN_BACK: 3, SCRAPED: 3, NOT_SCRAPED: 2, OUTCOME: 5, FAILED: 2,
+    TAKEN: 4, BEGUN: 2, GIVEN_BACK: 3, SCRAPED: 3, NOT_SCRAPED: 2, OUTCOME: 5, FAILED: 2, REFUSED: 3,
+    MISSING: 3,
 }  # fmt: skip
 #: Tokens of a request that are believed: more than any context is long.
 MAX_TOKENS: Final = 1 << 31
@@ -214,8 +215,8 @@ class Other:
             FAILED: self._failed,
             SUCCEEDED: store.succeeded_elsewhere,
             MOVED: store.moved_elsewhere,
-            REFUSED: store.refused_elsewhere,
-            MISSING: store.missing_elsewhere,
+            REFUSED: self._refused,
+            MISSING: self._missing,
         }
 
     @property
@@ -312,6 +313,16 @@ class Other:
     def _failed(self, address: str, now: float) -> None:
         _check_seconds(now)
         self._store.failed_elsewhere(address, now)
+
+    def _refused(self, address: str, seconds: float, now: float) -> None:
+        _check_seconds(seconds)
+        _check_seconds(now)
+        self._store.refused_elsewhere(address, seconds, now)
+
+    def _missing(self, address: str, model: str, now: float) -> None:
+        _check_request(0, model, 0)
+        _check_seconds(now)
+        self._store.missing_elsewhere(address, model, now)
 
     def _scraped(self, address: str, sample: object, now: float) -> None:
         self._store.scraped_elsewhere(address, msgspec.convert(sample, Sample), now)

@@ -5,8 +5,10 @@ from functools import partial
 from random import Random
 
 import msgspec
+import pytest
 
 from extproc.sharing.replica import NOTED, UNDONE, OtherProcess, Replica
+from extproc.sharing.topic import NotUnderstood
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule
@@ -184,3 +186,46 @@ def test_plugins_that_are_taken_over_are_not_seeded_again() -> None:
     a.profile, _ = build(SchedulerConfig(), in_tree_registry(), before=a.profile)
     a.replica.share_plugins(a.profile)
     assert a.decide().prefix_match == 1
+
+
+def test_for_other_machines() -> None:
+    a, b, at_b = pair()
+    decision = a.decide()
+    a.store.acquire(decision.pod, 7, 1.0)
+    noted, taken = [msgspec.msgpack.decode(event) for event in a.sent]
+    assert [a.replica.keyed(event) for event in (noted, taken)] == [True, False]
+    sent = a.replica.outward(tuple(taken), 5.0)
+    assert sent[4] == 4.0
+    at_b.apply(b.replica.inward(sent, 105.0))
+    assert list(at_b.requests()) == [(decision.pod.address, 7)]
+    at_b.replace([b.replica.inward(sent, 105.0)])
+    at_b.fade(0)
+    assert (at_b.in_flight, list(at_b.requests())) == (0, [])
+
+
+class Stranger(Faulty):
+    def told(self, address: str, data: bytes) -> Undo:
+        raise ValueError("of another version")
+
+
+def test_a_note_that_is_not_understood_is_no_fault() -> None:
+    _, b, at_b = pair()
+    faults: list[str] = []
+    b.replica.share_plugins(Profile(plugins={"x": Stranger()}, on_fault=lambda name, phase, error: faults.append(name)))
+    faults.clear()
+    with pytest.raises(NotUnderstood):
+        at_b.apply((NOTED, 1, "x", PODS[0].address, b"?"))
+    assert not faults
+    for note in ((1, "x", PODS[0].address, 5), (1, 5, PODS[0].address, b""), (1, "x", None, b"")):
+        with pytest.raises(TypeError):
+            at_b.apply((NOTED, *note))
+
+
+def test_another_secret_voids_what_was_noted() -> None:
+    a, *_ = pair()
+    a.decide()
+    a.replica.reseed(43)
+    assert a.decide().prefix_match == 0
+    assert a.decide().prefix_match == 1
+    a.replica.share_plugins(Profile(plugins={"x": object()}))
+    a.replica.reseed(44)

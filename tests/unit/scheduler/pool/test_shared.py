@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.pool.shared import FAILED, GIVEN_BACK, SUCCEEDED, TAKEN, Event, Other, SharedStore
+from scheduler.pool import shared
+from scheduler.pool.shared import FAILED, GIVEN_BACK, SUCCEEDED, TAKEN, Event, Other, SharedStore, turned
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import Ticket
 from scheduler.types import Adapters, Pod
@@ -218,3 +219,103 @@ def test_no_event(event: Any) -> None:
     _, _, at_b, _ = pair()
     with pytest.raises((KeyError, TypeError, msgspec.ValidationError)):
         at_b.apply(event)
+
+
+def test_an_event_of_another_machine_has_an_age_in_the_place_of_its_time() -> None:
+    """Its clock is another: every time that an event has must be turned, and no event may have one that is not."""
+    a, _b, at_b, _ = pair()
+    store, address = a.store, PODS[0].address
+    ticket = store.acquire(PODS[0], 5, 1000.0)
+    ticket.begin(1000.5)
+    store.observe_outcome(address, ttft=0.1, uncached_tokens=1, tpot=None, now=1001.0)
+    store.observe_failure_of_request(address, 1002.0)
+    store.observe_success_of_request(address)
+    store.observe(address, FULL, 1003.0)
+    store.observe_failure(address, 1004.0, "away")
+    store.observe_refusal(address, 2.0, 1005.0)
+    store.observe_missing(address, "lora", 1006.0)
+    ticket.move(PODS[1], 1007.0)
+    ticket.release(1008.0)
+    ticket.move(PODS[2], 1009.0)
+    events = [msgspec.msgpack.decode(event) for event in a.sent]
+    kinds = {name: value for name, value in vars(shared).items() if name.isupper() and isinstance(value, str)}
+    assert {event[0] for event in events} == set(kinds.values())
+    for event in events:
+        sent = turned(event, 1010.0)
+        assert not [value for value in sent if isinstance(value, float) and value > 900], sent
+        back = turned(sent, 50.0 + 10.0)
+        assert [value for value in back if isinstance(value, float) and value < 0] == []
+        at_b.apply(back)
+    assert at_b.in_flight == 0
+    # What lies in the future there was sent a moment ago.
+    assert turned((FAILED, address, 5.0), 4.0) == (FAILED, address, 0.0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (TAKEN, "x", "a", 1, 0.0, True), (TAKEN, 1, 5, 1, 0.0, True), (TAKEN, 1, "a", 1.5, 0.0, True),
+        (TAKEN, 1, "a", -1, 0.0, True), (TAKEN, 1, "a", 1 << 40, 0.0, True), (TAKEN, 1, "a", 1, "now", True),
+        (TAKEN, 1, "a", 1, float("nan"), True), (GIVEN_BACK, 1, True, float("inf")), (FAILED, "a", None),
+        ("o", "a", "fast", 1, None, 0.0, 0.0), ("o", "a", 0.1, 1, None, 0.0, float("nan")), ("b", 1, None),
+        ("f", "a", "now"), (shared.REFUSED, "a", "long", 0.0), (shared.MISSING, "a", 5, 0.0),
+    ],
+)  # fmt: skip
+def test_what_another_version_or_an_enemy_sends_changes_nothing(event: Any) -> None:
+    _, b, at_b, _ = pair()
+    at_b.apply((TAKEN, 1, PODS[0].address, 5, 0.0, True))
+    before = b.rows(1.0)
+    with pytest.raises((TypeError, ValueError)):
+        at_b.apply(event)
+    with pytest.raises((TypeError, ValueError, KeyError)):
+        at_b.replace([(TAKEN, 2, PODS[0].address, 5, 0.0, True), event])
+    assert (b.rows(1.0), at_b.in_flight) == (before, 1)
+
+
+def test_a_request_that_is_told_of_twice_counts_once() -> None:
+    _, b, at_b, _ = pair()
+    for _ in range(2):
+        at_b.apply((TAKEN, 1, PODS[0].address, 5, 0.0, True))
+    assert next((row["in_flight"], row["served"]) for row in b.rows(1.0)) == (1, 1)
+    # Its end was lost, and its number is used again.
+    at_b.apply((TAKEN, 1, PODS[1].address, 7, 0.0, True))
+    assert [row["in_flight_tokens"] for row in b.rows(1.0)] == [0, 7, 0]
+    at_b.apply(("b", 9, 0.0))  # of one that is not known
+    assert list(at_b.requests()) == [(PODS[1].address, 7)]
+
+
+def test_all_that_is_in_flight_takes_the_place_of_what_was_known() -> None:
+    _, b, at_b, _ = pair()
+    for number in (1, 2):
+        at_b.apply((TAKEN, number, PODS[0].address, 5, 0.0, True))
+    at_b.replace(
+        [
+            (TAKEN, 1, PODS[0].address, 5, 0.0, False),
+            (TAKEN, 2, PODS[1].address, 5, 0.0, True),
+            (TAKEN, 3, PODS[2].address, 5, 0.0, False),
+        ]
+    )
+    assert [row["in_flight"] for row in b.rows(1.0)] == [1, 1, 1]
+    with pytest.raises(ValueError, match="no request"):
+        at_b.replace([(GIVEN_BACK, 3, PODS[2].address, 5, 0.0, True)])
+    at_b.replace([(TAKEN, 3, PODS[2].address, 5, 0.0, True)])
+    assert [row["in_flight"] for row in b.rows(1.0)] == [0, 0, 1]
+
+
+def test_the_oldest_fade_and_come_back_as_they_were() -> None:
+    _, b, at_b, _ = pair()
+    requests = [(TAKEN, number, PODS[number].address, 5, 0.0, True) for number in range(3)]
+    at_b.replace(requests)
+    at_b.fade(2)
+    at_b.fade(5)
+    assert [row["in_flight"] for row in b.rows(1.0)] == [0, 1, 1]
+    at_b.replace(requests)
+    assert [(row["in_flight"], row["served"]) for row in b.rows(1.0)] == [(1, 1)] * 3
+
+
+def test_a_first_token_after_the_end_is_nothing() -> None:
+    _, b, *_ = pair()
+    ticket = b.store.taken_elsewhere(PODS[0].address, 5, 0.0)
+    b.store.given_back_elsewhere(ticket, served=True, now=1.0)
+    b.store.begun_elsewhere(ticket, 2.0)
+    assert b.rows(2.0)[0]["in_flight"] == 0
