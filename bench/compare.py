@@ -34,7 +34,7 @@ from gateways.processes import on_cpu_seconds
 from hot_path import LOGGED, PROMPTS, bodies, body_message, header_message, log_message
 from support.http2_peer import HELLO, block, fields, message, opening
 
-from extproc.transport.http2.frames import DATA, END_STREAM, frame
+from extproc.transport.http2.frames import DATA, DEFAULT_WINDOW, END_STREAM, MAX_31_BITS, frame, window_update
 from modelsim.server import ReplicaConfig, serve
 
 PODS = 8
@@ -121,7 +121,10 @@ class Client:
         self._replies: dict[int, bytes] = {}
         self.finished = 0
         self._next = 3
-        self._socket.sendall(HELLO + opening(1, of=b"\x20" + block(fields(LOG_PATH))))
+        self._socket.settimeout(PATIENCE)
+        # As much as can be said: replies never wait for this client.
+        wide = window_update(0, MAX_31_BITS - DEFAULT_WINDOW)
+        self._socket.sendall(HELLO + wide + opening(1, of=b"\x20" + block(fields(LOG_PATH))))
 
     def _connected(self) -> socket.socket:
         begun = time.monotonic()
