@@ -48,7 +48,7 @@ MEASUREMENTS = {
     "replicas_faults": Measurement(
         "Gateways that share, through faults", ("bench/replicas.py", "--faults"), compiled=True
     ),
-    "sharing": Measurement("What sharing costs", ("bench/sharing.py",), compiled=True),
+    "sharing": Measurement("What sharing costs", ("bench/sharing.py",)),
     "response_path": Measurement("The length of the answer", ("bench/response_path.py",), compiled=True),
     "real_engine": Measurement("Real engines", ("bench/real_engine.py",)),
 }
