@@ -213,8 +213,8 @@ def _set(message: Any, namespace: str, key: str, value: object) -> None:
 class Picker:
     """A running picker and a channel to it."""
 
-    def __init__(self, gateway: Gateway, channel: grpc.aio.Channel, admin: str, pods: Pods) -> None:
-        self.gateway, self.channel, self.admin, self.pods = gateway, channel, admin, pods
+    def __init__(self, gateway: Gateway, channel: grpc.aio.Channel, address: str, admin: str, pods: Pods) -> None:
+        self.gateway, self.channel, self.address, self.admin, self.pods = gateway, channel, address, admin, pods
 
     def open(self, mode: BodyMode) -> Call:
         return Call(self.channel, mode)
@@ -322,7 +322,7 @@ async def picker(
                     where, trusted, [*options, ("grpc.ssl_target_name_override", "localhost")]
                 )
             async with made as channel:
-                one = Picker(gateway, channel, serving.addresses["admin"], servers)
+                one = Picker(gateway, channel, where, serving.addresses["admin"], servers)
                 if ready:
                     async with contextlib.aclosing(one.watch("readiness")) as statuses:
                         async for status in statuses:
