@@ -18,6 +18,7 @@ from extproc.protocol.events import (
 from extproc.protocol.headers import Headers
 from extproc.protocol.replies import ImmediateReply, RequestBodyReply, RequestHeadersReply
 from extproc.request.mutation import admission
+from extproc.routing.objectives import Objectives
 from scheduler.pool.signals import Sample
 
 
@@ -313,3 +314,32 @@ def test_shares_of_prompts_are_for_those_who_may_see_them(claims: dict[str, Any]
     if not seen:
         assert words.keys() == {"pool", "pod", "name"}
     exchange.close()
+
+
+def test_a_piece_of_a_body_of_an_envoy_that_does_not_tell_is_called_so(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    for piece, status in ((b'{"model": "m", "mess', 400), (b'{"model": "m", "prompt": "p"}', None)):
+        exchange = world.pipeline.open()
+        exchange.handle(head())
+        (reply,) = exchange.handle(RequestBody(piece))
+        if status is None:
+            assert isinstance(reply, RequestBodyReply)
+        else:
+            assert isinstance(reply, ImmediateReply)
+            assert reply.status == status
+            assert b"only a part of it" in reply.body
+        exchange.close()
+    assert "Envoy does not tell its body mode" in caplog.text
+
+
+def test_objectives_of_a_foreign_gateway() -> None:
+    world = World()
+    world.pipeline.objectives = Objectives({"batch": -1})
+    for pod in PODS:
+        world.store.observe(pod.address, Sample(waiting=7), world.now)
+    for name, refused in (("batch", True), ("other", False)):
+        exchange = world.pipeline.open()
+        exchange.handle(head(x_gateway_inference_objective=name))
+        (reply,) = exchange.handle(body())
+        assert isinstance(reply, ImmediateReply) is refused
+        exchange.close()

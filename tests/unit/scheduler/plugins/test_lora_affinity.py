@@ -1,7 +1,13 @@
+from random import Random
+
 import pytest
 from support.snapshots import P, cycle, request, snapshot
 
+from scheduler.builder import build
+from scheduler.config import SchedulerConfig
+from scheduler.cycle import schedule
 from scheduler.plugins.lora_affinity import LoraAffinity, LoraAffinityParams
+from scheduler.registry import in_tree_registry
 from scheduler.types import Adapters, Snapshot
 
 
@@ -90,3 +96,20 @@ def test_what_other_processes_sent_is_known() -> None:
     for where, data in one.memory():
         newcomer.told(where, data)()
     assert newcomer.keep(request(model="sql"), idle, cycle()).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("order", [("lora-affinity", "least-request"), ("least-request", "lora-affinity")])
+def test_the_order_of_filters_decides_nothing_and_fallbacks_remain(order: tuple[str, str]) -> None:
+    profile, _ = build(SchedulerConfig(filters_enabled=order, scores_enabled=()), in_tree_registry())
+    # The adapter's only home is full: the request goes elsewhere, and is refused in neither order.
+    full = P(waiting=50, adapters=Adapters(frozenset({"sql"}), frozenset(), 2))
+    decision = schedule(
+        profile, request(model="sql"), snapshot(full, P(waiting=0), P(waiting=0)), now=0.0, rng=Random(1)
+    )
+    assert len(decision.pods) == 2
+    # With room there, the home comes first, and the others are its fallbacks.
+    home = P(waiting=0, adapters=Adapters(frozenset({"sql"}), frozenset(), 2))
+    pods = snapshot(P(waiting=0), home, P(waiting=0))
+    decision = schedule(profile, request(model="sql"), pods, now=0.0, rng=Random(1))
+    assert decision.pod == pods.pods[1]
+    assert len(decision.pods) == 3
