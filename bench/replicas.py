@@ -194,7 +194,19 @@ async def main() -> int:
     options = parser.parse_args()
     if options.faults:
         result = await faults(options)
-        print(json.dumps(result, indent=1))
+        if options.save:
+            Path(options.save).write_text(json.dumps(result, indent=1), encoding="utf-8")  # noqa: ASYNC240 - all is over
+        shared = result["sharing"]
+        print(
+            f"{options.replicas} gateways; one killed and started again, Redis as well; Redis stopped for 10 s; the"
+            f"\nnetwork of one cut for 10 s; {options.conversations} conversations of {options.turns} turns,"
+            f" {PODS} pods {options.speedup:g} times as fast as real\n\n"
+            f"{result['requests']} requests served, {result['failed']} failed; hit rate {result['hit']:.1%},"
+            f" TTFT p90 {result['p90']:.2f} s\n"
+            f"in flight at the end, by gateway: {result['in_flight']}\n"
+            f"others that each hears at the end: {[int(one['infer_gateway_sharing_members']) for one in shared]},"
+            f" messages lost: {[int(one['infer_gateway_sharing_lost_messages_total']) for one in shared]}"
+        )
         return int(bool(result["failed"]) or any(result["in_flight"]))
     count = options.replicas
     variants = {"one": (1, False), f"{count}, shared": (count, True), f"{count}, each for itself": (count, False)}
