@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scheduler.builder import build
 from scheduler.config import LEAST_COST, PluginConfig, SchedulerConfig
 from scheduler.cycle import schedule
-from scheduler.prefix import Unit
+from scheduler.prefix.unit import Unit
 from scheduler.profile import Profile
 from scheduler.registry import in_tree_registry
 from scheduler.types import Pod, Prompt, Request, Snapshot

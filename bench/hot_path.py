@@ -190,7 +190,7 @@ def main() -> None:
     parsed = [parse(PATH, one) for one in raw]
     requests = [Request(model="bench", prompt=one.prompt) for one in parsed]
     index = profile.plugins["prefix-cache"].index
-    hashes = [index.hashes("bench", one.prompt)[0] for one in parsed]
+    hashes = [index.hasher.hashes("bench", one.prompt)[0] for one in parsed]
     value = destination(pods[:5])
     headers = Headers([(":method", b"POST"), (AUTHORIZATION, b"Bearer " + b"x" * 420)])
     outcome = Outcome(status=200, served=pods[0].address, attempts=1, ttft=0.1, stream=0.4)
@@ -217,7 +217,7 @@ def main() -> None:
         "decode: log, of one request": lambda n: None if n % LOGGED else wire.decode_log(told),
         "auth (cached verdict)": lambda _n: authenticator.check(headers.raw(AUTHORIZATION), 1, now=0.0),
         "parse (JSON, prompt text)": lambda n: parse(PATH, raw[n % PROMPTS]),
-        "hash": lambda n: index.hashes("bench", parsed[n % PROMPTS].prompt),
+        "hash": lambda n: index.hasher.hashes("bench", parsed[n % PROMPTS].prompt),
         "match": lambda n: index.match(hashes[n % PROMPTS], store.snapshot(now)),
         "schedule, hash and match in it": lambda n: schedule(
             profile, requests[n % PROMPTS], store.snapshot(now), now=now, rng=rng

@@ -15,7 +15,8 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scheduler.prefix import PrefixIndex, Unit
+from scheduler.prefix.index import PrefixIndex
+from scheduler.prefix.unit import Unit
 
 #: Blocks of one prompt.
 CHAIN = 128

@@ -7,14 +7,17 @@ time, these evict by count. None of them is a plugin that a gateway should run.
 
 from math import sqrt
 from random import Random
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from scheduler.framework import MAX_SCORE, Cycle, NoParams, PluginParams
-from scheduler.prefix import PrefixIndex, Unit
+from scheduler.prefix.index import PrefixIndex
 from scheduler.types import FloatArray, Pod, Request, Snapshot, Undo
+
+if TYPE_CHECKING:
+    from scheduler.prefix.unit import Unit
 
 #: Bytes of a block, and blocks of a prompt that are looked at: 16 MiB.
 _BLOCK, _MAX_BLOCKS = 256, 1 << 16
@@ -29,7 +32,7 @@ class _Remembered:
         self._index = PrefixIndex(block_size=_BLOCK, max_blocks=_MAX_BLOCKS, max_blocks_per_pod=_BLOCKS_PER_POD, seed=1)
 
     def prepare(self, request: Request, pods: Snapshot, cycle: Cycle) -> None:
-        units, span = self._index.hashes(request.model, request.prompt)
+        units, span = self._index.hasher.hashes(request.model, request.prompt)
         cycle.state["peer"] = units
         cycle.prefix_match = self._index.match(units, pods)
         cycle.prefix_span = span

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from scheduler.framework import MAX_SCORE, Cycle, PluginParams, Tell
-from scheduler.prefix import PrefixIndex
+from scheduler.prefix.index import PrefixIndex
 from scheduler.types import CHARS_PER_TOKEN, FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
@@ -56,7 +56,7 @@ class PrefixCache:
             self._rooms = rooms
             for pod, tokens in zip(pods.pods, pods.kv_tokens.tolist(), strict=True):
                 self.index.set_room(pod.address, 0 if tokens != tokens else int(tokens * CHARS_PER_TOKEN))
-        units, span = self.index.hashes(request.model, request.prompt)
+        units, span = self.index.hasher.hashes(request.model, request.prompt)
         if units:
             cycle.state[_STATE] = units
             cycle.prefix_match = self.index.match(units, pods)

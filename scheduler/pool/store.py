@@ -12,14 +12,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from scheduler.pool.backlog import Backlog, Waiting
+from scheduler.pool.backlog import Waiting
 from scheduler.pool.columns import Columns
 from scheduler.pool.correction import corrected
-from scheduler.pool.estimate import KNOWN_FOR, DecayingLine, DecayingMean, PooledSlope
+from scheduler.pool.entry import Entry, is_another, statistics
+from scheduler.pool.estimate import KNOWN_FOR, PooledSlope
 from scheduler.pool.pace import Pace
 from scheduler.pool.signals import Sample
-from scheduler.pool.trouble import Trouble
-from scheduler.types import NO_ADAPTERS, BoolArray, FloatArray, Pod, Snapshot
+from scheduler.types import NO_ADAPTERS, BoolArray, Pod, Snapshot
 
 #: Where it follows, a sample holds for so many times from the last one to it, up to so many seconds: as many rounds of
 #: the longest interval to which scrapes are stretched (5 s).
@@ -64,7 +64,7 @@ class PodStore:
         self._follows = follows
         self._on_left = on_left
         #: By address: the pods, and those that left and have requests in flight.
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._columns = Columns(0)
         #: Time to first token over uncached tokens, of all pods.
         self._pooled = PooledSlope()
@@ -72,7 +72,7 @@ class PodStore:
         self._pace = Pace()
         self._pace_changed = False
         #: Pods at which a request failed and none was answered since.
-        self._troubled: set[_Entry] = set()
+        self._troubled: set[Entry] = set()
         #: Pods that want no request for now, and until when; and the same of pods and models, by model and address.
         self._refusing: dict[str, float] = {}
         self._missing: dict[str, dict[str, float]] = {}
@@ -103,9 +103,9 @@ class PodStore:
             entry = entries.get(address)
             if entry is None or entry.row < 0:
                 if entry is None:
-                    entry = entries[address] = _Entry(pod, self._pooled)
+                    entry = entries[address] = Entry(pod, self._pooled)
                 joined.append(pod)
-            elif _another(entry.pod, pod):
+            elif is_another(entry.pod, pod):
                 entry.forget()
                 replaced.append(pod)
             else:
@@ -173,7 +173,7 @@ class PodStore:
             self._first_tokens(entry, sample.first_tokens, before, now)
         self._deadline = -inf
 
-    def _lasts(self, entry: "_Entry", now: float) -> float:
+    def _lasts(self, entry: Entry, now: float) -> float:
         """Seconds for which a sample of `now` holds. How often a pod is scraped is seen by its second sample."""
         if not self._follows or entry.failures:
             return self._stale_after
@@ -317,11 +317,11 @@ class PodStore:
         gone = [entry for entry in self._entries.values() if entry.row < 0]
         here = [self._entries[pod.address] for pod in snapshot.pods]
         refusing = self._refusing
-        return [_statistics(entry, snapshot, now, refusing.get(entry.pod.address, 0.0)) for entry in here + gone]
+        return [statistics(entry, snapshot, now, refusing.get(entry.pod.address, 0.0)) for entry in here + gone]
 
     # Inside
 
-    def _first_tokens(self, entry: "_Entry", count: float, before: float, now: float) -> None:
+    def _first_tokens(self, entry: Entry, count: float, before: float, now: float) -> None:
         """The engine produced so many first tokens between two pages, which were asked for at `before` and at `now`."""
         there = entry.scraped_running + (entry.scraped_waiting if entry.scraped_waiting > 0 else 0.0)
         # Where the engine does not say how many it serves, all are taken for ours.
@@ -337,7 +337,7 @@ class PodStore:
                 self._learn(entry, (max(before, sent_at) + now) / 2 - sent_at, ticket.tokens + ticket.ahead)
         self._publish_prefill(entry, self._columns)
 
-    def _learn(self, entry: "_Entry", seconds: float, tokens: float) -> None:
+    def _learn(self, entry: Entry, seconds: float, tokens: float) -> None:
         entry.pace.observe(seconds, tokens)
         self._pace.observe(seconds, tokens)
         self._pace_changed = True
@@ -398,24 +398,24 @@ class PodStore:
         if time < self._deadline:
             self._deadline = time
 
-    def _entry_of(self, pod: Pod) -> "_Entry":
+    def _entry_of(self, pod: Pod) -> Entry:
         entry = self._entries.get(pod.address)
         if entry is None:
-            entry = self._entries[pod.address] = _Entry(pod, self._pooled)
+            entry = self._entries[pod.address] = Entry(pod, self._pooled)
         return entry
 
-    def _take(self, ticket: "Ticket", entry: "_Entry") -> None:
+    def _take(self, ticket: "Ticket", entry: Entry) -> None:
         ticket.entry = entry
         entry.in_flight += 1
         entry.tokens += ticket.tokens
         entry.served += 1
         self._publish(entry)
 
-    def _begin(self, ticket: "Ticket", entry: "_Entry", now: float) -> None:
+    def _begin(self, ticket: "Ticket", entry: Entry, now: float) -> None:
         entry.backlog.begin(ticket, now)
         self._publish_prefill(entry, self._columns)
 
-    def _give_back(self, ticket: "Ticket", entry: "_Entry", now: float, *, served: bool) -> None:
+    def _give_back(self, ticket: "Ticket", entry: Entry, now: float, *, served: bool) -> None:
         entry.backlog.begin(ticket, now)
         ticket.entry = None
         entry.in_flight -= 1
@@ -426,7 +426,7 @@ class PodStore:
         if entry.row < 0 and not entry.in_flight:
             del self._entries[entry.pod.address]
 
-    def _publish(self, entry: "_Entry") -> None:
+    def _publish(self, entry: Entry) -> None:
         """Writes a pod's live counters, and the counts that are corrected by them, into the current snapshot."""
         row = entry.row
         if row < 0:
@@ -446,7 +446,7 @@ class PodStore:
         if snapshot.running[row] >= 0:
             snapshot.running[row] = running
 
-    def _publish_prefill(self, entry: "_Entry", columns: Columns) -> None:
+    def _publish_prefill(self, entry: Entry, columns: Columns) -> None:
         row = entry.row
         if row >= 0:
             prefill, backlog = columns.prefill, entry.backlog
@@ -467,7 +467,7 @@ class Ticket(Waiting):
         self.pod = pod
         self.tokens = tokens
         #: The store's own.
-        self.entry: _Entry | None = None
+        self.entry: Entry | None = None
 
     def begin(self, now: float) -> None:
         """The answer's first token came: nobody waits for its prefill any more. Further calls do nothing."""
@@ -492,82 +492,3 @@ class Ticket(Waiting):
             return
         self._store._give_back(self, self.entry, now, served=False)  # noqa: SLF001
         self._store._take(self, self._store._entry_of(pod))  # noqa: SLF001
-
-
-class _Entry:
-    """One pod: its live counters, and what is needed to go on measuring it."""
-
-    __slots__ = (
-        "_pooled", "backlog", "error", "exact", "failing_since", "failures", "in_flight", "pace", "pod",
-        "row", "scraped_at", "scraped_running", "scraped_waiting", "seen", "served", "tokens", "tpot", "trouble",
-        "ttft",
-    )  # fmt: skip
-
-    def __init__(self, pod: Pod, pooled: PooledSlope) -> None:
-        self.pod = pod
-        self._pooled = pooled
-        #: In the columns; -1 for a pod that is not in the pool.
-        self.row = -1
-        self.in_flight = 0
-        self.tokens = 0
-        self.served = 0
-        self.backlog = Backlog()
-        self.forget()
-
-    def forget(self) -> None:
-        """All that was measured."""
-        self.seen = 0
-        self.scraped_waiting = nan
-        self.scraped_running = nan
-        self.scraped_at = -inf
-        self.failures = 0
-        self.failing_since = -inf
-        self.error = ""
-        self.ttft = DecayingLine(self._pooled)
-        self.tpot = DecayingMean()
-        self.trouble = Trouble()
-        self.backlog.clear()
-        self.pace = Pace()
-        #: Whether times to first token are seen of each request there.
-        self.exact = False
-
-
-def _another(before: Pod, now: Pod) -> bool:
-    """Whether an address was given to another pod: by its name, where both have one that is not the address again."""
-    return before.name != now.name and before.name not in ("", before.address) and now.name not in ("", now.address)
-
-
-def _statistics(entry: _Entry, snapshot: Snapshot, now: float, refused_until: float) -> dict[str, Any]:
-    def known(column: FloatArray) -> float | None:
-        value = float(column[entry.row]) if ready else nan
-        return value if value == value else None
-
-    ready = entry.row >= 0
-    adapters = snapshot.adapters[entry.row] if ready else NO_ADAPTERS
-    return {
-        "address": entry.pod.address,
-        "name": entry.pod.name or entry.pod.address,
-        "ready": ready,
-        "in_flight": entry.in_flight,
-        "in_flight_tokens": entry.tokens,
-        "backlog": entry.backlog.by(now),
-        "seconds_per_token": entry.pace.value if entry.pace.seen else None,
-        "served": entry.served,
-        "waiting": known(snapshot.waiting),
-        "running": known(snapshot.running),
-        "kv_usage": known(snapshot.kv_usage),
-        "kv_tokens": known(snapshot.kv_tokens),
-        "ttft": known(snapshot.ttft),
-        "tpot": known(snapshot.tpot),
-        "adapters": {
-            "running": sorted(adapters.running),
-            "waiting": sorted(adapters.waiting),
-            "capacity": adapters.capacity,
-        },
-        "scrape_age": None if entry.scraped_at == -inf else now - entry.scraped_at,
-        "resting_for": max(entry.trouble.until - now, refused_until - now, 0.0),
-        "failed_requests": entry.trouble.failures,
-        "failures": entry.failures,
-        "failing_for": now - entry.failing_since if entry.failures else None,
-        "error": entry.error,
-    }

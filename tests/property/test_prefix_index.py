@@ -10,7 +10,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from support.snapshots import P, address, snapshot
 from xxhash import xxh3_64_intdigest
 
-from scheduler.prefix import TOUCHES_PER_UNIT, PrefixIndex, Unit
+from scheduler.prefix.index import TOUCHES_PER_UNIT, PrefixIndex
+from scheduler.prefix.unit import Unit
 from scheduler.types import Prompt
 
 PODS = 20
@@ -109,13 +110,13 @@ class Machine(RuleBasedStateMachine):
         self.pods = snapshot(*[P()] * PODS)
 
     def empty(self) -> PrefixIndex:
-        with patch("scheduler.prefix.UNITS_PER_POD", CAPACITY // self.UNIT):
+        with patch("scheduler.prefix.index.UNITS_PER_POD", CAPACITY // self.UNIT):
             index = PrefixIndex(block_size=1, max_blocks=MAX_BLOCKS, max_blocks_per_pod=CAPACITY, seed=9)
         assert index.unit == self.UNIT
         return index
 
     def hashes(self, text: str) -> list[Unit]:
-        return self.index.hashes("m", Prompt([text]))[0]
+        return self.index.hasher.hashes("m", Prompt([text]))[0]
 
     def units(self, text: str) -> list[str]:
         text = text[:MAX_BLOCKS]
@@ -227,9 +228,9 @@ def test_hashes_are_those_of_block_after_block(prompts: list[str], block_size: i
         for end in range(block_size, len(text) + 1, block_size):
             last = xxh3_64_intdigest(text[end - block_size : end], last)
             wanted.append(last)
-        units, _ = index.hashes("m", Prompt([prompt]))
+        units, _ = index.hasher.hashes("m", Prompt([prompt]))
         assert [block for one in units for block in one.blocks] == wanted
         assert all(one.count == unit for one in units[:-1])
         assert all(0 < one.count <= unit for one in units)
         assert all((one.first, one.name) == (one.blocks[0], one.blocks[-1]) for one in units)
-        assert max(len(index._seen), len(index._seen_before)) <= remembered
+        assert max(len(index.hasher._seen), len(index.hasher._seen_before)) <= remembered

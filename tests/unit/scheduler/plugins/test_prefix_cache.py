@@ -121,7 +121,7 @@ def test_what_a_pod_is_taken_to_hold_follows_the_size_of_its_kv_cache() -> None:
 
 def test_each_instance_has_a_secret_of_its_own() -> None:
     one, other = PrefixCache(PrefixCacheParams()), PrefixCache(PrefixCacheParams())
-    assert one.index.hashes("m", request(TEXT).prompt) != other.index.hashes("m", request(TEXT).prompt)
+    assert one.index.hasher.hashes("m", request(TEXT).prompt) != other.index.hasher.hashes("m", request(TEXT).prompt)
 
 
 def test_an_unprepared_cycle_is_no_preference() -> None:

@@ -24,20 +24,13 @@ Other processes are told of units, not of blocks: of one that the pod held befor
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from struct import iter_unpack, pack, unpack
 
 import numpy as np
-from xxhash import xxh3_64_intdigest
 
-from scheduler.types import FloatArray, Prompt, Snapshot
+from scheduler.prefix.hasher import REMEMBERED, Hasher
+from scheduler.prefix.unit import HASH, UNIT, Unit, blocks_of, size_of
+from scheduler.types import FloatArray, Snapshot
 
-#: Blocks of a unit. More make long prompts cheaper and short ones, whose last unit is most of them, dearer.
-UNIT = 16
-#: A block behind the head is this part of the text before it, rounded down to a power of two: a match is short of less
-#: than 3 % of the prompt, and a prompt of 256 KiB has 160 such blocks.
-COARSE = 32
-#: Bytes of the least block behind the head.
-LEAST_COARSE = 256
 #: Units that a pod has room for at the least, where that takes smaller ones: what goes at once is a small part of it.
 UNITS_PER_POD = 64
 #: Blocks of prompts' heads per pod where neither the configuration nor the engine says how many.
@@ -49,9 +42,6 @@ MOST_BLOCKS = 1_000_000
 #: Touches remembered per unit that a pod has room for, and at the least one per block. Bounds the memory of a pod whose
 #: traffic touches the same few units again and again: what was not touched in all that time goes, room or not.
 TOUCHES_PER_UNIT = 4
-#: Units whose hashes are remembered by their text, in each of two generations: the beginnings of a thousand long
-#: conversations. 1.5 MB a generation at the most.
-REMEMBERED = 4096
 #: From so many pods on, numpy looks at all at once (some 3 us a call) instead of Python at one by one (0.2 us each).
 _MANY = 16
 #: Blocks of a pod that another process is told of at once: less than a millisecond of its time.
@@ -60,29 +50,8 @@ PIECE = 10_000
 #: copied now and then: of 3.2 million entries in one that took 190 ms, for which every request waited.
 SHARDS = 64
 _SHARD = SHARDS - 1
-#: Bytes of a hash, and of the number before the hashes of a unit.
-_HASH = 8
 #: Blocks of the least unit that is worth folding: one that has others than its first and its last.
 _FOLDED = 3
-#: Of `Unit.data`, by the number of blocks.
-_FORMATS = tuple([f"<{count + 1}Q" for count in range(UNIT + 1)])
-
-
-class Unit:
-    """Blocks of a prompt that follow each other, at least one."""
-
-    __slots__ = ("blocks", "count", "data", "first", "name", "size")
-
-    def __init__(self, size: int, blocks: list[int]) -> None:
-        #: Bytes of text in each block.
-        self.size = size
-        #: The hash of each block. The last one names the unit.
-        self.blocks = blocks
-        self.count = len(blocks)
-        self.first = blocks[0]
-        self.name = blocks[-1]
-        #: `size`, then the hashes, as 64-bit numbers, the low byte first.
-        self.data: bytes = pack(_FORMATS[len(blocks)], size, *blocks)
 
 
 class _Shelf:
@@ -165,12 +134,10 @@ class PrefixIndex:
         self._fine = BLOCKS_PER_POD if max_blocks_per_pod is None else max_blocks_per_pod
         #: Blocks of a unit.
         self.unit = min(max(self._fine // UNITS_PER_POD, 1), UNIT)
-        self._seed = seed
-        self._remembered = remembered
+        self.hasher = Hasher(
+            block_size=block_size, max_blocks=max_blocks, unit=self.unit, seed=seed, remembered=remembered
+        )
         self._piece = piece
-        #: Units by the hash of their text, which is seeded by the hash of the block before it.
-        self._seen: dict[int, Unit] = {}
-        self._seen_before: dict[int, Unit] = {}
         self._holders: list[dict[int, int]] = [{} for _ in range(SHARDS)]
         #: Names of folded units by their first block. Who holds the one holds the other.
         self._folded: dict[int, int] = {}
@@ -209,59 +176,6 @@ class PrefixIndex:
         if shelf is not None:
             self._bound(shelf, text)
             self._make_room(shelf)
-
-    def hashes(self, model: str, prompt: Prompt) -> tuple[list[Unit], float]:
-        """Hashes of the prompt's full blocks, in units, and the share (0-1) of the prompt's text that they cover.
-
-        A prompt remembers its hashes: when its text is gone, they can still be asked for.
-        """
-        known = prompt.memory.get(self)
-        if known is not None and known[0] == model and known[1] == self._seed:
-            units: list[Unit] = known[2]
-            share: float = known[3]
-            return units, share
-        whole = prompt.text()
-        # Where characters are bytes, they are encoded piece by piece: that stays within the processor's caches.
-        text: str | bytes = whole if whole.isascii() else whole.encode("utf-8", "surrogatepass")
-        units, covered = self._units(model, text, len(text))
-        span = covered / len(text) if covered else 0.0
-        prompt.memory[self] = (model, self._seed, units, span)
-        return units, span
-
-    def _units(self, model: str, text: str | bytes, total: int) -> tuple[list[Unit], int]:
-        last = xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"), self._seed)
-        units: list[Unit] = []
-        seen = self._seen
-        size, unit_blocks = self.block_size, self.unit
-        head = size * self.max_blocks
-        start = 0
-        while True:
-            blocks = unit_blocks
-            if start >= head:
-                size = max(1 << (start.bit_length() - 1), LEAST_COARSE * COARSE, self.block_size * COARSE) // COARSE
-            elif start + size * blocks > head:
-                blocks = (head - start) // size
-            end = start + size * blocks
-            if end > total:
-                break
-            part = _bytes(text[start:end])
-            start = end
-            # Seeded like the blocks' own hashes, and as hard to guess.
-            key = xxh3_64_intdigest(part, last)
-            unit = seen.get(key)
-            if unit is None:
-                unit = self._seen_before.get(key) or _hash(part, size, last)
-                if len(seen) >= self._remembered:
-                    self._seen_before = seen
-                    seen = self._seen = {}
-                seen[key] = unit
-            units.append(unit)
-            last = unit.name
-        end = total - (total - start) % size
-        if start < end:
-            units.append(_hash(_bytes(text[start:end]), size, last))
-            start = end
-        return units, start
 
     def match(self, units: list[Unit], pods: Snapshot) -> FloatArray:
         """The longest prefix that each pod holds without a gap from block 0, as share (0-1) of the text of `units`.
@@ -360,11 +274,11 @@ class PrefixIndex:
         parts: list[bytes] = []
         for unit in reversed(units):
             if shelf is None or unit.name not in shelf.picks:
-                parts.append(unit.count.to_bytes(_HASH, "little"))
+                parts.append(unit.count.to_bytes(HASH, "little"))
                 parts.append(unit.data)
             else:
                 parts.append(_KNOWN)
-                parts.append(unit.data[-_HASH:])
+                parts.append(unit.data[-HASH:])
         return b"".join(parts)
 
     def record_note(self, note: bytes, address: str) -> Callable[[], None]:
@@ -376,22 +290,22 @@ class PrefixIndex:
         found: list[tuple[int, int]] = []
         at, total = 0, len(note)
         while at < total:
-            count = int.from_bytes(note[at : at + _HASH], "little")
-            start = at + _HASH
-            at = start + (count + 1) * _HASH
-            if at > total or (count and note[start : start + _HASH] == _KNOWN):
+            count = int.from_bytes(note[at : at + HASH], "little")
+            start = at + HASH
+            at = start + (count + 1) * HASH
+            if at > total or (count and note[start : start + HASH] == _KNOWN):
                 raise ValueError("a unit of blocks that is empty or cut off")
             found.append((start, at))
         shelf = self._shelves.get(address) or self._shelf(address)
         picks = shelf.picks
         names: list[int] = []
         for start, end in found:
-            name = int.from_bytes(note[end - _HASH : end], "little")
+            name = int.from_bytes(note[end - HASH : end], "little")
             known = picks.get(name)
             if known is not None:
                 picks[name] = known + 1
-            elif end - start > _HASH:
-                first = int.from_bytes(note[start + _HASH : start + 2 * _HASH], "little")
+            elif end - start > HASH:
+                first = int.from_bytes(note[start + HASH : start + 2 * HASH], "little")
                 self._add_told(shelf, name, first, note[start:end])
             else:
                 continue
@@ -402,8 +316,7 @@ class PrefixIndex:
         """Another secret. Drops all that is held: what was hashed with the one before would never be found."""
         for address in list(self._shelves):
             self.forget(address)
-        self._seed = seed
-        self._seen, self._seen_before = {}, {}
+        self.hasher.reseed(seed)
 
     def newest(self, limit: int) -> Iterator[tuple[str, bytes]]:
         """For each pod the units that were touched last, of up to `limit` blocks, as notes.
@@ -419,14 +332,14 @@ class PrefixIndex:
             blocks = room = 0
             for name in dict.fromkeys(held):
                 unit = shelf.units[name]
-                size = len(unit) // _HASH - 1
+                size = len(unit) // HASH - 1
                 blocks += size
                 if blocks > limit:
                     break
                 if size > room:
                     pieces.append([])
                     room = max(self._piece, size)
-                pieces[-1].append(size.to_bytes(_HASH, "little") + unit)
+                pieces[-1].append(size.to_bytes(HASH, "little") + unit)
                 room -= size
             for piece in reversed(pieces):
                 yield address, b"".join(reversed(piece))
@@ -541,12 +454,12 @@ class PrefixIndex:
     def _add_told(self, shelf: _Shelf, name: int, first: int, data: bytes) -> None:
         shelf.picks[name] = 1
         shelf.units[name] = data
-        count = len(data) // _HASH - 1
+        count = len(data) // HASH - 1
         if self._fold(name, first, count):
             held = count - 2 + self._hold(shelf, first) + self._hold(shelf, name)
         else:
-            held = self._hold_all(shelf, _blocks(data))
-        self._count(shelf, _size(data), held)
+            held = self._hold_all(shelf, blocks_of(data))
+        self._count(shelf, size_of(data), held)
 
     def _fold(self, name: int, first: int, count: int) -> bool:
         """Whether a unit that a pod gets is folded."""
@@ -564,18 +477,18 @@ class PrefixIndex:
 
     def _drop(self, shelf: _Shelf, name: int) -> None:
         data = shelf.units.pop(name)
-        first = int.from_bytes(data[_HASH : 2 * _HASH], "little")
+        first = int.from_bytes(data[HASH : 2 * HASH], "little")
         if self._folded.get(first) == name:
-            inner = len(data) // _HASH - 3
+            inner = len(data) // HASH - 3
             gone = inner + self._let_go(shelf, first) + self._let_go(shelf, name)
             if name not in self._holders[name & _SHARD]:
                 del self._folded[first]
                 self._inner -= inner
         else:
             gone = 0
-            for block in _blocks(data):
+            for block in blocks_of(data):
                 gone += self._let_go(shelf, block)
-        self._count(shelf, _size(data), -gone)
+        self._count(shelf, size_of(data), -gone)
 
     def _unfold(self, first: int, name: int) -> None:
         """Puts all blocks of a unit into the dictionaries, for each pod that holds it."""
@@ -590,9 +503,9 @@ class PrefixIndex:
             if data is None:
                 continue
             if not inner:
-                inner = _blocks(data)[1:-1]
+                inner = blocks_of(data)[1:-1]
                 self._inner -= len(inner)
-            self._count(shelf, _size(data), self._hold_all(shelf, inner) - len(inner))
+            self._count(shelf, size_of(data), self._hold_all(shelf, inner) - len(inner))
 
     def _hold_all(self, shelf: _Shelf, blocks: list[int]) -> int:
         """A unit holds these blocks. Returns how many of them no other of the pod's does."""
@@ -659,25 +572,4 @@ class PrefixIndex:
 
 
 #: What stands before the name of a unit that is known.
-_KNOWN = bytes(_HASH)
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
-
-
-def _hash(text: bytes, size: int, last: int) -> Unit:
-    """The unit of a text of whole blocks, behind the block with the hash `last`."""
-    return Unit(size, [last := xxh3_64_intdigest(block, last) for (block,) in iter_unpack(f"{size}s", text)])
-
-
-def _size(data: bytes) -> int:
-    """Bytes of text in a block, out of `Unit.data`."""
-    return int.from_bytes(data[:_HASH], "little")
-
-
-def _blocks(data: bytes) -> list[int]:
-    """Hashes out of `Unit.data`."""
-    numbers = list(unpack(f"<{len(data) // _HASH}Q", data))
-    del numbers[0]
-    return numbers
+_KNOWN = bytes(HASH)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.snapshots import P, address, snapshot
 
-from scheduler.prefix import BLOCKS_PER_POD, TOUCHES_PER_UNIT, PrefixIndex, Unit
+from scheduler.prefix.index import BLOCKS_PER_POD, TOUCHES_PER_UNIT, PrefixIndex
+from scheduler.prefix.unit import Unit
 from scheduler.types import Prompt, Snapshot
 
 
@@ -19,7 +20,7 @@ def index(**changes: int) -> PrefixIndex:
 
 
 def chain(of: PrefixIndex, text: str, model: str = "m") -> list[Unit]:
-    return of.hashes(model, Prompt([text]))[0]
+    return of.hasher.hashes(model, Prompt([text]))[0]
 
 
 def hashes(of: PrefixIndex, text: str, model: str = "m") -> list[list[int]]:
@@ -67,9 +68,9 @@ class TestHashes:
     def test_the_tail_is_not_hashed(self) -> None:
         of = index()
         assert hashes(of, "aaaabbbbc") == hashes(of, "aaaabbbb")
-        assert of.hashes("m", Prompt(["aaaabbbbc"]))[1] == pytest.approx(8 / 9)
-        assert of.hashes("m", Prompt(["aaa"])) == ([], 0.0)
-        assert of.hashes("m", Prompt()) == ([], 0.0)
+        assert of.hasher.hashes("m", Prompt(["aaaabbbbc"]))[1] == pytest.approx(8 / 9)
+        assert of.hasher.hashes("m", Prompt(["aaa"])) == ([], 0.0)
+        assert of.hasher.hashes("m", Prompt()) == ([], 0.0)
 
     def test_models_and_seeds_differ(self) -> None:
         of = index()
@@ -79,7 +80,7 @@ class TestHashes:
 
     def test_blocks_behind_the_head_grow_with_what_is_before_them(self) -> None:
         of = index(block_size=64, max_blocks=128, max_blocks_per_pod=50_000)
-        units, span = of.hashes("m", Prompt(["x" * 300_000]))
+        units, span = of.hasher.hashes("m", Prompt(["x" * 300_000]))
         at, sizes = 0, []
         for unit in units:
             sizes.append(unit.size)
@@ -92,18 +93,18 @@ class TestHashes:
 
     def test_hashes_outlive_the_text(self) -> None:
         of, prompt = index(), Prompt(["aaaa", "bbbb"])
-        before = of.hashes("m", prompt)
+        before = of.hasher.hashes("m", prompt)
         prompt.drop_text()
-        assert of.hashes("m", prompt) == before
-        assert index().hashes("m", prompt) == ([], 0.0)
+        assert of.hasher.hashes("m", prompt) == before
+        assert index().hasher.hashes("m", prompt) == ([], 0.0)
 
     def test_the_span_counts_bytes(self) -> None:
         # 20 of 22 bytes.
-        assert index().hashes("m", Prompt(["é" * 11]))[1] == pytest.approx(20 / 22)
+        assert index().hasher.hashes("m", Prompt(["é" * 11]))[1] == pytest.approx(20 / 22)
 
     def test_surrogates_do_no_harm(self) -> None:
         of = index(max_blocks=1)
-        units, span = of.hashes("\ud800", Prompt(["\ud800" * 4]))
+        units, span = of.hasher.hashes("\ud800", Prompt(["\ud800" * 4]))
         assert len(units) == 1
         assert 0 <= span <= 1
 
