@@ -97,6 +97,12 @@ def body_too_slow() -> Refusal:
     return Refusal(408, "The request body did not arrive in time.", code="request_timeout", detail="body not whole")
 
 
+def unsupported_encoding(known: str) -> Refusal:
+    """415. RFC 9110 section 15.5.16: `Accept-Encoding` says what would have been understood."""
+    message = f"The content-encoding of the request body must be one of {known}."
+    return Refusal(415, message, code="unsupported_encoding", headers={"accept-encoding": known})
+
+
 def unauthorized(reason: str, *, missing: bool = False) -> Refusal:
     """401 by RFC 6750 section 3: without credentials no error code is given.
 
@@ -118,6 +124,11 @@ def token_too_large(limit: int, reason: str) -> Refusal:
 def forbidden(message: str, *, detail: str) -> Refusal:
     challenge = {"www-authenticate": 'Bearer error="insufficient_scope"'}
     return Refusal(403, message, code="insufficient_scope", type="permission_error", headers=challenge, detail=detail)
+
+
+def missing_model() -> Refusal:
+    message = "The request names no model: `model` is required."
+    return bad_request(message, code="missing_required_parameter", param="model")
 
 
 def model_not_found(model: str) -> Refusal:

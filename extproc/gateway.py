@@ -197,11 +197,12 @@ class Gateway:
 
         profile = self._build_profile(self._config, warn=not self._pools)
         stale_after = endpoints.effective_stale_after()
+        accepts = frozenset(endpoints.accepts_encodings)
         if self._shared is None:
-            return Pool(name, PodStore(stale_after, on_left=left, follows=endpoints.stale_follows()), profile)
+            return Pool(name, PodStore(stale_after, on_left=left, follows=endpoints.stale_follows()), profile, accepts)
         store = self._shared.store(name, stale_after, left, follows=endpoints.stale_follows())
         self._shared.plugins(name, profile)
-        return Pool(name, store, profile)
+        return Pool(name, store, profile, accepts)
 
     def _build_profile(self, config: GatewayConfig, before: Profile | None = None, *, warn: bool) -> Profile:
         profile, warnings = build(

@@ -11,6 +11,7 @@ from extproc.envoy import cors, paths, secrets_file, underscores
 from extproc.process.unix_socket import UNIX
 from extproc.protocol.headers import (
     AUTHORIZATION,
+    CONTENT_ENCODING,
     CONTENT_LENGTH,
     CONTENT_TYPE,
     CONTROL_NAMES,
@@ -27,13 +28,16 @@ from extproc.workers.place import places
 #: What headers begin with through which the gateway and Envoy speak. From a client they mean nothing.
 OWN_PREFIXES = (DESTINATION, "x-envoy-", *CONTROL_PREFIXES)
 #: Headers that the sidecar's answers carry.
-_ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate", REQUEST_ID_HEADER)
+_ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate", "accept-encoding", REQUEST_ID_HEADER)
 
 
 #: Connections of clients at most: well under the file descriptors of a container …
 MAX_CONNECTIONS = 50_000
 #: … and so many bytes of Envoy's memory for each: one that sends large headers and nothing more costs 59 KB.
 CONNECTION_BYTES = 64 << 10
+
+#: A body with another name of the model, or without its encoding, has another length.
+_OF_BODIES = (CONTENT_LENGTH, CONTENT_ENCODING)
 
 #: Of the processes of a gateway, where there are several. A crash is seen by the next request, which is tried at
 #: another process; this finds out which of them are starting, draining, or back.
@@ -87,12 +91,10 @@ def render(config: GatewayConfig) -> str:
     """Envoy's bootstrap for `config`, as YAML with its comments."""
     listener = config.listener
     identity = tuple(config.identity_headers())
-    # A body with another name of the model has another length.
-    rewriting = (CONTENT_LENGTH,) if config.routes else ()
     prefiller = (PREFILLER,) if config.disaggregation.roles() is not None else ()
     tracing = (TRACEPARENT,) if config.tracing.endpoint is not None else ()
     credentials = (AUTHORIZATION, *config.token_headers())
-    ours = (DESTINATION, REQUEST_ID, *tracing, *credentials, *_ANSWER_HEADERS, *rewriting, *prefiller, *identity)
+    ours = (DESTINATION, REQUEST_ID, *tracing, *credentials, *_ANSWER_HEADERS, *_OF_BODIES, *prefiller, *identity)
     mutable = [re.escape(name) for name in ours]
     dialects = [pool.dialect() for pool in config.all_pools().values()]
     values = {

@@ -1,10 +1,8 @@
 """The words that all parsers share, and the frame of each.
 
-`model` and `stream` are checked; the prompt is a best effort.
-
 Only what makes routing impossible is refused. A shape of prompt that is not known here may well be known to the engine,
-so it gives less text to hash, never an error. JSON itself is read strictly (RFC 8259): NaN, a byte order mark and lone
-surrogates are refused, of duplicate keys the last one counts, as in the JSON libraries of the engines.
+so it gives less text to hash, never an error. JSON is read strictly first (RFC 8259), which is fast; what is refused so
+is read as engines do it, by `lenient`. Of duplicate keys the last one counts, as in the JSON libraries of the engines.
 """
 
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from extproc.errors import Refusal, bad_request
+from extproc.parsers import lenient
 from extproc.parsers.controls import ALL_STEERING, IDS, may_be_address
 from extproc.parsers.head import WINDOW, head, is_short, values_for
 from extproc.parsers.text import write_salt
@@ -40,7 +39,7 @@ class Api(Enum):
 class ParsedRequest(msgspec.Struct, frozen=True):
     """What a request's body says."""
 
-    #: Not empty, but for an API that is not known here (`Api.GENERIC`), where a request need not name a model.
+    #: Empty: the request names none.
     model: str
     prompt: Prompt
     stream: bool
@@ -115,15 +114,13 @@ class _Bare(_Steering):
 class Parser(Generic[BodyT]):
     """Parser of one API: the fields of its body, and how they become text."""
 
-    __slots__ = ("_decode", "_decode_bare", "_fields", "_model_required", "_names", "_write", "api")
+    __slots__ = ("_decode", "_decode_bare", "_fields", "_names", "_write", "api")
 
     def __init__(
         self,
         api: Api,
         fields: type[BodyT],
         write: Callable[[BodyT, list[str]], None],
-        *,
-        model_required: bool = True,
     ) -> None:
         self.api = api
         self._fields = fields
@@ -133,36 +130,41 @@ class Parser(Generic[BodyT]):
         bare: Any = msgspec.defstruct("_BareBody", [(name, msgspec.Raw, _NULL) for name in self._names], bases=(_Bare,))
         self._decode_bare: Callable[[bytes], Any] = msgspec.json.Decoder(bare).decode
         self._write = write
-        self._model_required = model_required
 
     def __call__(self, body: bytes) -> ParsedRequest:
         """What `body` says.
 
         Raises:
-            Refusal: 400; the body is not a JSON object, or `model` or `stream` is wrong.
+            Refusal: 400; the body is not a JSON object, or `model` is no text.
         """
+        try:
+            return self._parsed(body)
+        except (UnicodeDecodeError, msgspec.DecodeError) as error:
+            if type(error) is msgspec.ValidationError:
+                raise _not_read(body, error) from error
+        try:
+            return self._parsed(lenient.strict(body))
+        except (UnicodeDecodeError, msgspec.DecodeError) as error:
+            raise bad_request("The request body is not valid JSON.", code="invalid_json", detail=str(error)) from error
+
+    def _parsed(self, body: bytes) -> ParsedRequest:
+        """What strict JSON says. Raises Refusal, msgspec.DecodeError and UnicodeDecodeError."""
         parts: list[str] = []
         try:
             read, unread = self._read(body)
         except RecursionError as error:
             raise bad_request("The request body is nested too deeply.", code="invalid_json") from error
-        except UnicodeDecodeError as error:
-            raise bad_request("The request body is not valid UTF-8.", code="invalid_json", detail=str(error)) from error
-        except msgspec.ValidationError as error:
-            raise _not_read(body, error) from error
-        except msgspec.DecodeError as error:
-            raise bad_request("The request body is not valid JSON.", code="invalid_json", detail=str(error)) from error
 
         model = read.model
-        if type(model) is not str or not model or len(model) > MAX_MODEL or model.isspace():
-            if model is not None or self._model_required:
-                raise _wrong_model(model)
+        if model is None:
             model = ""
-        stream = read.stream
-        if stream is None:
-            stream = False
-        elif type(stream) is not bool:
-            raise _wrong_type("stream", "a boolean", stream)
+        elif type(model) is not str:
+            raise _wrong_type("model", "a string", model)
+        elif len(model) > MAX_MODEL:
+            message = f"`model` must not be longer than {MAX_MODEL} characters."
+            raise bad_request(message, code="invalid_value", param="model")
+        elif model.isspace():
+            model = ""
 
         for salt in (read.cache_salt, read.extra_key):
             if _is_said(salt):
@@ -173,7 +175,7 @@ class Parser(Generic[BodyT]):
             # Deeper than can be walked, though not than can be decoded: the engine may think otherwise.
             parts.clear()
         steering, adapters = _steering(read)
-        return ParsedRequest(model, Prompt(parts, unread), stream, self.api, steering, adapters)
+        return ParsedRequest(model, Prompt(parts, unread), _is_true(read.stream), self.api, steering, adapters)
 
     def _read(self, body: bytes) -> tuple[BodyT, int]:
         """The fields of the body, and the bytes of the prompt that were not read."""
@@ -244,16 +246,16 @@ def _not_read(body: bytes, error: msgspec.ValidationError) -> Refusal:
     return bad_request("The request body has a number that is out of range.", code="invalid_value", detail=str(error))
 
 
-def _wrong_model(model: object) -> Refusal:
-    if model is None:
-        message = "The request names no model: `model` is required."
-        return bad_request(message, code="missing_required_parameter", param="model")
-    if type(model) is str:
-        if len(model) > MAX_MODEL:
-            message = f"`model` must not be longer than {MAX_MODEL} characters."
-            return bad_request(message, code="invalid_value", param="model")
-        return bad_request("`model` must not be empty.", code="invalid_value", param="model")
-    return _wrong_type("model", "a string", model)
+def _is_true(stream: object) -> bool:
+    """As engines read a boolean, who check with pydantic. What they refuse is not refused here."""
+    if type(stream) is bool or stream is None:
+        return bool(stream)
+    if isinstance(stream, str):
+        return stream.strip().lower() in _TRUE
+    return stream == 1
+
+
+_TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 
 def _wrong_type(param: str, expected: str, value: object) -> Refusal:

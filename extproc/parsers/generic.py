@@ -1,7 +1,7 @@
 """Any other API with JSON requests: pooling, scoring, tokenizing, an engine's own.
 
-`model` is optional here, for many of these requests have none and are then routed by load; if it is there, it must be
-right. Of the prompt, what goes by a name of the known APIs is found.
+Many of these requests name no model and are then routed by load. Of the prompt, what goes by a name of the known APIs
+is found.
 """
 
 from typing import Any
@@ -31,4 +31,4 @@ def _write(body: GenericBody, out: list[str]) -> None:
     write_inputs(body.input, out)
 
 
-GENERIC = Parser(Api.GENERIC, GenericBody, _write, model_required=False)
+GENERIC = Parser(Api.GENERIC, GenericBody, _write)

@@ -53,6 +53,9 @@ def path_of(path: str) -> str:
 def api_of(path: str) -> Api:
     """The API that `path` (with or without a query) belongs to."""
     path = path_of(path)
+    if "/openai/deployments/" in path:
+        # Azure's: Envoy sends them on as /v1/….
+        path = "/v1/" + path.partition("/openai/deployments/")[2].partition("/")[2]
     for suffix, api in _SUFFIXES:
         if path.endswith(suffix):
             return api
@@ -68,7 +71,6 @@ def parse(path: str, body: bytes) -> ParsedRequest:
     """What the body of a request to `path` says.
 
     Raises:
-        Refusal: 400; the body is not a JSON object, `model` is missing, empty or not a string, or `stream` is not a
-            boolean. Nothing else is ever refused or raised.
+        Refusal: 400; the body is not a JSON object, or `model` is no text. Nothing else is ever refused or raised.
     """
     return _PARSERS[api_of(path)](body)

@@ -36,3 +36,8 @@ _kept = lru_cache(maxsize=MAX_CACHED_MUTATIONS)(Mutation)
 def with_header(mutation: Mutation, name: str, value: str) -> Mutation:
     """`mutation` that sets one more header, whose value no other request has: it is not kept."""
     return msgspec.structs.replace(mutation, set_headers=(*mutation.set_headers, (name, value)))
+
+
+def without_header(mutation: Mutation, name: str) -> Mutation:
+    """`mutation` that removes one more header."""
+    return msgspec.structs.replace(mutation, remove_headers=(*mutation.remove_headers, name))

@@ -7,7 +7,6 @@ awaits it and calls `resume`.
 """
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -18,15 +17,13 @@ from extproc.auth.base import CredentialChecker, Identity, Pending
 from extproc.auth.claims import claim
 from extproc.errors import (
     Refusal,
-    bad_request,
-    body_not_whole,
     body_too_large,
     body_too_slow,
     forbidden,
     shown,
     too_many_bodies,
 )
-from extproc.parsers import ParsedRequest, is_model_api, parse
+from extproc.parsers import Api, ParsedRequest, parse
 from extproc.parsers.controls import may_be_address
 from extproc.process.repeats import Repeats
 from extproc.protocol.actions import HeadReady, RequestReady
@@ -38,7 +35,6 @@ from extproc.protocol.headers import (
     CONTENT_TYPE,
     DEBUG,
     DESTINATION,
-    METHOD,
     PATH,
     PREFILLER,
     REQUEST_ID,
@@ -50,9 +46,9 @@ from extproc.protocol.session import ASSUMED_CONFIG, Session
 from extproc.request.anthropic_errors import AnthropicRefusal, speaks_anthropic
 from extproc.request.context import Context
 from extproc.request.flight import Flight, take_back
-from extproc.request.mutation import admission, destination, with_header
+from extproc.request.mutation import admission, destination, with_header, without_header
+from extproc.request.reading import Reading, one_model, read, with_model
 from extproc.request.rewrite_answer import answer_names
-from extproc.request.rewrite_body import names_models, replace_model
 from extproc.routing.choice import Router
 from extproc.routing.objectives import Objectives
 from extproc.routing.pool import Pool
@@ -64,10 +60,6 @@ from extproc.tenancy.tenant import tenant_of
 from scheduler.types import Decision, Prompt, Request
 
 log = logging.getLogger(__name__)
-
-#: Methods whose body is read for a model's name.
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_JSON = re.compile(r"[/+]json\b")
 
 
 class Pipeline:
@@ -267,7 +259,8 @@ class Exchange:
         context = pipeline.context
         now = context.clock()
         headers = ready.head.headers
-        parsed = self._parse(ready, headers)
+        reading = read(headers, ready.body, complete=ready.complete, limit=pipeline.max_body)
+        parsed = reading.parsed
         if parsed is not None:
             parsed.prompt.chars_per_token = context.characters.per_token(parsed.model)
         request = Request(
@@ -285,15 +278,15 @@ class Exchange:
         if identity is not None and not identity.may_use(request.model):
             what = f"the model {shown(request.model)!r}" if request.model else "requests that name no model"
             raise forbidden(f"The token does not allow {what}.", detail="model_not_allowed")
-        restricted = identity is not None and identity.models is not None
-        if restricted and parsed is not None and names_models(ready.body or b"{}"):
-            raise bad_request("The request body names `model` twice.", code="invalid_value", param="model")
+        routes = pipeline.router.routes
+        if routes is not None or (identity is not None and identity.models is not None):
+            one_model(reading)
         asked = request.model
-        pool, request, decision = pipeline.router.choose(request, now)
-        body = None
-        if request.model != asked:
-            body = _renamed(ready, request, decision)
-            route = None if pipeline.router.routes is None else pipeline.router.routes.find(asked)
+        known = parsed is not None and parsed.api is not Api.GENERIC
+        pool, request, decision = pipeline.router.choose(request, now, needs_model=known)
+        body = _body(reading, pool, request, decision)
+        if asked and request.model != asked:
+            route = None if routes is None else routes.find(asked)
             self._rewrite_answer = route is not None and route.rewrite_answers
         subject = identity.subject if identity is not None else ""
         trace = None if pipeline.sampler is None else pipeline.sampler.begin(headers.get(TRACEPARENT))
@@ -304,6 +297,8 @@ class Exchange:
             mutation = with_header(mutation, TRACEPARENT, trace.header)
         if body is not None and headers.raw(CONTENT_LENGTH) is not None:
             mutation = with_header(mutation, CONTENT_LENGTH, str(len(body)))
+        if body is not None and reading.encoding:
+            mutation = without_header(mutation, CONTENT_ENCODING)
         self._session.route(mutation, body, Tag(flight.key, self._explanation(pool, decision)))
         flight.decision_seconds = context.clock() - now
         context.metrics.decided(flight.decision_seconds, decision.prefix_match)
@@ -403,25 +398,6 @@ class Exchange:
         found = headers.control(pipeline.identity_names)
         return removed + tuple([name for name in found if name not in set_here and name not in removed])
 
-    def _parse(self, ready: RequestReady, headers: Headers) -> ParsedRequest | None:
-        """What the body says, or None where it says nothing of a model."""
-        body = ready.body
-        if not body or headers.get(METHOD) not in _WITH_BODY:
-            return None
-        path = headers.get(PATH)
-        if not is_model_api(path) and not _is_json(headers.get(CONTENT_TYPE)):
-            # A form, an upload: the engine's own business, routed by load.
-            return None
-        try:
-            return parse(path, body)
-        except Refusal:
-            if ready.complete:
-                raise
-            if not ready.told:
-                self._pipeline.guessed.warn("set transport.bodyMode to Envoy's request_body_mode")
-                raise body_not_whole() from None
-            raise body_too_large(len(body)) from None
-
     def _lookup(self, kind: str, name: str, /) -> str | None:
         if kind == "header" and self._head is not None:
             value = self._head.headers.raw(name)
@@ -469,15 +445,16 @@ class Exchange:
         context.tell_refused(refused)
 
 
-def _renamed(ready: RequestReady, request: Request, decision: Decision) -> bytes:
-    """The body with the request's name of the model."""
-    assert ready.body is not None  # noqa: S101 - the model was read out of it
-    try:
-        return replace_model(ready.body, request.model)
-    except Refusal:
-        take_back(decision)
-        raise
-
-
-def _is_json(content_type: str) -> bool:
-    return not content_type or _JSON.search(content_type) is not None
+def _body(reading: Reading, pool: Pool, request: Request, decision: Decision) -> bytes | None:
+    """The body that goes to the pod in place of the client's; None: that one."""
+    named_elsewhere = (
+        reading.model and not reading.in_body and reading.parsed is not None and reading.parsed.api is not Api.GENERIC
+    )
+    if request.model != reading.model or (named_elsewhere and reading.body):
+        try:
+            return with_model(reading, request.model)
+        except Refusal:
+            take_back(decision)
+            raise
+    # Engines take no encodings, unless it is known that they do.
+    return reading.body if reading.encoding and reading.encoding not in pool.accepts else None

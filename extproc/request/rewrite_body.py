@@ -56,6 +56,20 @@ def replace_model(body: bytes, model: str) -> bytes:
     return value.join(reversed(pieces))
 
 
+def put_model(body: bytes, model: str) -> bytes:
+    """`body` with `model` as its top-level member of that name, whether it has one or not.
+
+    Raises:
+        Refusal, msgspec.DecodeError: as `replace_model`.
+    """
+    if _decode(body).model is not _NONE:
+        return replace_model(body, model)
+    start = body.index(b"{") + 1
+    rest = body[start:]
+    comma = b"" if rest.lstrip(_SPACE).startswith(b"}") else b","
+    return b'%s"model":%s%s%s' % (body[:start], msgspec.json.encode(model), comma, rest)
+
+
 def names_models(body: bytes) -> bool:
     """Whether `body` has several top-level members `model`: what one JSON library takes for it, another may not.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from extproc.errors import model_not_found, no_ready_pod, saturated
+from extproc.errors import missing_model, model_not_found, no_ready_pod, saturated
 from extproc.routing.pool import Pool
 from extproc.routing.routes import Routes, in_order
 from scheduler.config import BOUNDS, MAX_PODS, Bounds
@@ -53,23 +53,28 @@ class Router:
         self._bounds = bounds
         self._rng = rng
 
-    def choose(self, request: Request, now: float, *, record: bool = True) -> tuple[Pool, Request, Decision]:
+    def choose(
+        self, request: Request, now: float, *, needs_model: bool = False, record: bool = True
+    ) -> tuple[Pool, Request, Decision]:
         """The pool, the request under the name by which that pool knows its model, and its pods, best first.
 
         Args:
             request: under the client's name of the model.
             now: monotonic seconds.
+            needs_model: whether a request that names no model is one that should, and gets the model of the last route.
             record: whether plugins remember the pick.
 
         Raises:
-            Refusal: 404 without a route, 503 without a ready pod, 429 where every pod is saturated.
+            Refusal: 400 without a model, 404 without a route, 503 without a ready pod, 429 where all are saturated.
         """
         routes = self.routes
         try:
             if routes is None:
                 return self._first, request, self._scheduled(self._first, request, now, record)
-            route = routes.find(request.model)
+            route = routes.others if needs_model and not request.model else routes.find(request.model)
             if route is None:
+                if not request.model:
+                    raise missing_model()
                 raise model_not_found(request.model)
             nobody: NoReadyPod | None = None
             for target in in_order(route, self._rng):

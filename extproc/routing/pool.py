@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 class Pool:
     """Pods that are interchangeable, and the plugins that choose between them."""
 
-    __slots__ = ("name", "profile", "store")
+    __slots__ = ("accepts", "name", "profile", "store")
 
-    def __init__(self, name: str, store: PodStore, profile: "Profile") -> None:
+    def __init__(self, name: str, store: PodStore, profile: "Profile", accepts: frozenset[str] = frozenset()) -> None:
         self.name = name
+        #: Content encodings of requests that its pods take.
+        self.accepts = accepts
         self.store = store
         #: With a memory of its own: what one pool's pods hold says nothing of another's. A reload puts another here.
         self.profile = profile

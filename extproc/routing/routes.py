@@ -48,7 +48,7 @@ class Routes:
         unnamed: where requests go that name no model.
     """
 
-    __slots__ = ("_adapters", "_models", "_others", "pools", "unnamed")
+    __slots__ = ("_adapters", "_models", "others", "pools", "unnamed")
 
     def __init__(self, rules: Sequence[Rule], unnamed: Route) -> None:
         self.unnamed = unnamed
@@ -56,13 +56,14 @@ class Routes:
         self.pools = {target.pool for route in (unnamed, *(rule.route for rule in rules)) for target in route.targets}
         self._models: Mapping[str, Route] = _by_name([(rule.models, rule.route) for rule in rules])
         self._adapters: Mapping[str, Route] = _by_name([(rule.adapters, _as_named(rule.route)) for rule in rules])
-        self._others = next((rule.route for rule in rules if not rule.models and not rule.adapters), None)
+        #: The route for all names that no other is for.
+        self.others = next((rule.route for rule in rules if not rule.models and not rule.adapters), None)
 
     def find(self, model: str) -> Route | None:
         """The route of requests for `model`; None: there is no such model."""
         if not model:
             return self.unnamed
-        return self._models.get(model) or self._adapters.get(model) or self._others
+        return self._models.get(model) or self._adapters.get(model) or self.others
 
 
 def _as_named(route: Route) -> Route:

@@ -13,6 +13,7 @@ class EchoPod:
         self.address = ""
         self.body = b""
         self.headers: dict[str, str] = {}
+        self.path = ""
         self.requests = 0
         #: What its metrics page says of its queue.
         self.waiting = 0
@@ -34,6 +35,7 @@ class EchoPod:
             request.transport.abort()
             return web.Response()
         self.body = await request.read()
+        self.path = request.raw_path
         self.headers = {name.lower(): value for name, value in request.headers.items()}
         return web.json_response({"ok": True})
 
@@ -43,7 +45,7 @@ async def echo_pod() -> AsyncIterator[EchoPod]:
     pod = EchoPod()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/{path:.*}", pod.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False)
     pod.close = runner.cleanup
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

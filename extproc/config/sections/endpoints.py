@@ -77,6 +77,11 @@ class EndpointsConfig(Section):
     engines: dict[str, EngineConfig] = Field(
         default={}, description="Engines of your own: name → names of its metrics."
     )
+    accepts_encodings: Annotated[tuple[Literal["gzip", "deflate", "br", "zstd"], ...], AsTuple] = Field(
+        default=(),
+        description="Content encodings of request bodies that the pods take: gzip, deflate, br, zstd. Other bodies are"
+        " decoded by the gateway, as engines know none; so are those whose model gets another name.",
+    )
     scrape: ScrapeConfig = Field(default=ScrapeConfig(), description="How pods are asked for their metrics.")
     stale_after: Annotated[float, Seconds(0.1, DAY)] | None = Field(
         default=None,

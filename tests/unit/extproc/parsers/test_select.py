@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from extproc.errors import Refusal
 from extproc.parsers import Api, api_of, is_model_api, parse
 
 
@@ -42,6 +41,18 @@ def test_api_by_the_end_of_the_path(path: str, api: Api) -> None:
     assert (parsed.api, parsed.model) == (api, "m")
 
 
-def test_a_spelling_of_the_path_is_no_way_around_the_model() -> None:
-    with pytest.raises(Refusal):
-        parse("/v1/chat/completion%73", b"{}")
+def test_a_spelling_of_the_path_is_the_same_api() -> None:
+    assert parse("/v1/chat/completion%73", b"{}").api is Api.OPENAI_CHAT
+
+
+@pytest.mark.parametrize(
+    ("path", "api"),
+    [
+        ("/openai/deployments/gpt/chat/completions?api-version=1", Api.OPENAI_CHAT),
+        ("/openai/deployments/gpt/completions", Api.OPENAI_COMPLETIONS),
+        ("/openai/deployments/gpt/embeddings", Api.OPENAI_EMBEDDINGS),
+        ("/openai/deployments/gpt/audio/transcriptions", Api.GENERIC),
+    ],
+)
+def test_azures_paths(path: str, api: Api) -> None:
+    assert api_of(path) is api

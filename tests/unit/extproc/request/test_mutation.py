@@ -1,5 +1,5 @@
 from extproc.protocol.replies import Mutation
-from extproc.request.mutation import admission, destination, with_header
+from extproc.request.mutation import admission, destination, with_header, without_header
 from scheduler.types import Pod
 
 
@@ -21,3 +21,4 @@ def test_a_replaced_body_has_its_own_length() -> None:
     after = with_header(before, "content-length", "12")
     assert after.set_headers == (("x-user", "a"), ("content-length", "12"))
     assert (after.remove_headers, after.destination, after.pool) == (("authorization",), "10.0.0.1:8000", "large")
+    assert without_header(after, "content-encoding").remove_headers == ("authorization", "content-encoding")
