@@ -93,16 +93,15 @@ async def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 async def test_a_model_goes_to_its_pool_under_its_name_there(world: World) -> None:
-    # Spacing, escapes, other members of that name, odd numbers: all but the name is as it was.
+    # Spacing, escapes, members of that name elsewhere, odd numbers: all but the name is as it was.
     sent = (
-        b'{ "messages":[{"role":"user","content":"\\u00e9 \\"model\\":\\"large-model\\""}],\n\t"mod\\u0065l" : "x",'
-        b' "seed":123456789012345678901234567890, "tool":{"model":"large-model"}, "model":"large-model" }'
+        b'{ "messages":[{"role":"user","content":"\\u00e9 \\"model\\":\\"large-model\\""}],\n\t"mod\\u0065l" : "large-model",'
+        b' "seed":123456789012345678901234567890, "tool":{"model":"large-model"} }'
     )
     answer = await world.send(sent)
     assert answer.status == 200
     pod = world.pods["large"]
-    head, _, tail = sent.rpartition(b'"large-model"')
-    assert pod.body == head.replace(b'"x"', b'"org/large-70b"') + b'"org/large-70b"' + tail
+    assert pod.body == sent.replace(b' : "large-model"', b' : "org/large-70b"')
     assert pod.headers.get("content-length", str(len(pod.body))) == str(len(pod.body))
 
 
