@@ -17,6 +17,8 @@ from extproc.auth.base import CredentialChecker, Identity, Pending
 from extproc.auth.claims import claim
 from extproc.errors import (
     Refusal,
+    bad_request,
+    body_not_whole,
     body_too_large,
     body_too_slow,
     forbidden,
@@ -259,7 +261,7 @@ class Exchange:
         context = pipeline.context
         now = context.clock()
         headers = ready.head.headers
-        reading = read(headers, ready.body, complete=ready.complete, limit=pipeline.max_body)
+        reading = self._read(ready, headers)
         parsed = reading.parsed
         if parsed is not None:
             parsed.prompt.chars_per_token = context.characters.per_token(parsed.model)
@@ -397,6 +399,19 @@ class Exchange:
         set_here = dict(told)
         found = headers.control(pipeline.identity_names)
         return removed + tuple([name for name in found if name not in set_here and name not in removed])
+
+    def _read(self, ready: RequestReady, headers: Headers) -> Reading:
+        """What the request says."""
+        body = ready.body
+        try:
+            return read(headers, body, limit=self._pipeline.max_body)
+        except Refusal:
+            if ready.complete or not body:
+                raise
+            if not ready.told:
+                self._pipeline.guessed.warn("set transport.bodyMode to Envoy's request_body_mode")
+                raise body_not_whole() from None
+            raise body_too_large(len(body)) from None
 
     def _lookup(self, kind: str, name: str, /) -> str | None:
         if kind == "header" and self._head is not None:

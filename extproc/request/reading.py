@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from extproc.errors import Refusal, bad_request, body_too_large
+from extproc.errors import bad_request
 from extproc.parsers import Api, ParsedRequest, form, is_model_api, lenient, parse
 from extproc.parsers.encodings import decoded, encoding_of
 from extproc.parsers.form import Form, read_form
@@ -43,13 +43,12 @@ class Reading(NamedTuple):
 _NOTHING = Reading()
 
 
-def read(headers: Headers, body: bytes | None, *, complete: bool, limit: int) -> Reading:
+def read(headers: Headers, body: bytes | None, *, limit: int) -> Reading:
     """Reads a request.
 
     Args:
         headers: its own.
         body: None: it is not shown.
-        complete: False: the body may be cut.
         limit: most bytes of the body without its encoding.
 
     Raises:
@@ -58,26 +57,19 @@ def read(headers: Headers, body: bytes | None, *, complete: bool, limit: int) ->
     target = headers.get(PATH)
     if not body or headers.get(METHOD) not in _WITH_BODY:
         return _by_path(_NOTHING, target)
-    encoding = ""
     coded = headers.raw(CONTENT_ENCODING)
-    try:
-        if coded is not None:
-            encoding = encoding_of(coded.decode("latin-1"))
-            if encoding:
-                body = decoded(body, encoding, limit)
-                if not body:
-                    return _by_path(Reading(body=body, encoding=encoding), target)
-        kind = headers.get(CONTENT_TYPE)
-        if kind.lower().startswith((form.MULTIPART, form.URL_ENCODED)):
-            return _by_path(_of_form(read_form(body, kind), body, encoding), target)
-        if not is_model_api(target) and kind and _JSON.search(kind) is None:
-            # An upload: the engine's own business.
+    encoding = "" if coded is None else encoding_of(coded.decode("latin-1"))
+    if encoding:
+        body = decoded(body, encoding, limit)
+        if not body:
             return _by_path(Reading(body=body, encoding=encoding), target)
-        parsed = parse(target, body)
-    except Refusal:
-        if complete:
-            raise
-        raise body_too_large(len(body)) from None
+    kind = headers.get(CONTENT_TYPE)
+    if kind.lower().startswith((form.MULTIPART, form.URL_ENCODED)):
+        return _by_path(_of_form(read_form(body, kind), body, encoding), target)
+    if not is_model_api(target) and kind and _JSON.search(kind) is None:
+        # An upload: the engine's own business.
+        return _by_path(Reading(body=body, encoding=encoding), target)
+    parsed = parse(target, body)
     return _by_path(Reading(parsed, body, encoding, parsed.model), target)
 
 
