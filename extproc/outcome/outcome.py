@@ -20,10 +20,10 @@ TTFT_TAG = "ttft-us"
 STREAM_TAG = "stream-us"
 #: The answer's header of that name.
 RETRY_TAG = "retry-after"
-#: Seconds for which a pod that answered 429 gets no request while others take some: as it says, within these bounds,
-#: or `DEFAULT_RETRY_AFTER` where it does not say. Whole minutes are a quota's, not a queue's.
+#: Seconds for which a pod that answered 429 gets no request while others take some, where it does not say how many.
 DEFAULT_RETRY_AFTER = 1.0
-MAX_RETRY_AFTER = 30.0
+#: Of a number of seconds that is believed to be one.
+_DIGITS = 10
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,4 +112,4 @@ def _seconds(microseconds: str) -> float | None:
 
 def _retry_after(text: str) -> float:
     """Seconds; a date, or whatever else it may be, is the default."""
-    return min(float(text), MAX_RETRY_AFTER) if text.isascii() and text.isdecimal() else DEFAULT_RETRY_AFTER
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else DEFAULT_RETRY_AFTER

@@ -41,6 +41,8 @@ class Replica:
         self._secret = secret
         self._numbers = count()
         self._plugins: Mapping[str, Any] = {}
+        #: Those of them that share: asking each time costs more than most of what they do.
+        self._sharers: dict[str, Sharer] = {}
         self._on_fault: OnFault = ignore_fault
         self._store: SharedStore | None = None
 
@@ -52,17 +54,17 @@ class Replica:
         """The plugins in force from now on."""
         before, self._plugins = self._plugins, profile.plugins
         self._on_fault = profile.on_fault
-        for name, plugin in profile.plugins.items():
+        self._sharers = {name: plugin for name, plugin in profile.plugins.items() if isinstance(plugin, Sharer)}
+        for name, plugin in self._sharers.items():
             # One that was taken over from the profile before shares already.
-            if isinstance(plugin, Sharer) and before.get(name) is not plugin:
+            if before.get(name) is not plugin:
                 self.guarded(name, plugin.share, self._secret, partial(self._note, name))
 
     def reseed(self, secret: int) -> None:
         """The secret is another one: what plugins noted under the one before is void."""
         self._secret = secret
-        for name, plugin in self._plugins.items():
-            if isinstance(plugin, Sharer):
-                self.guarded(name, plugin.share, secret, partial(self._note, name))
+        for name, plugin in self._sharers.items():
+            self.guarded(name, plugin.share, secret, partial(self._note, name))
 
     def guarded(self, plugin: str, call: Callable[..., Any], /, *arguments: Any) -> Any:
         """What a plugin answers; None where it fails, which is nobody else's trouble."""
@@ -83,11 +85,10 @@ class Replica:
 
     def notes(self) -> Iterator[Event]:
         """And what plugins noted, each within a few milliseconds."""
-        for name, plugin in list(self._plugins.items()):
-            if isinstance(plugin, Sharer):
-                memory = self.guarded(name, plugin.memory)
-                while memory is not None and (note := self.guarded(name, next, memory, None)) is not None:
-                    yield NOTED, None, name, *note  # nothing of it will be taken back
+        for name, plugin in list(self._sharers.items()):
+            memory = self.guarded(name, plugin.memory)
+            while memory is not None and (note := self.guarded(name, next, memory, None)) is not None:
+                yield NOTED, None, name, *note  # nothing of it will be taken back
 
     def other(self) -> "OtherProcess":
         """What takes in the events of one other process."""
@@ -115,8 +116,8 @@ class Replica:
         Raises:
             NotUnderstood: the plugin makes nothing of it.
         """
-        sharer, store = self._plugins.get(plugin), self._store
-        if isinstance(sharer, Sharer) and store is not None and store.has(address):
+        sharer, store = self._sharers.get(plugin), self._store
+        if sharer is not None and store is not None and store.has(address):
             try:
                 return sharer.told(address, data)
             except ValueError as error:

@@ -34,6 +34,8 @@ OUTCOME_REFRESH = 0.1
 TROUBLE_REFRESH = 0.01
 
 
+#: Seconds for which a pod may ask to be left alone. Whole minutes are a quota's, not a queue's.
+MOST_REFUSED = 30.0
 #: Seconds for which a pod that does not know a model is not asked for it while others may know it: adapters are loaded
 #: at run time.
 MISSING_FOR = 30.0
@@ -271,9 +273,9 @@ class PodStore:
             self._deadline = -inf
 
     def observe_refusal(self, address: str, seconds: float, now: float) -> None:
-        """A pod has no room: it gets no request for so many seconds while others take some."""
+        """A pod has no room: it gets no request for so many seconds, `MOST_REFUSED` at most, while others take some."""
         if self.has(address):
-            self._refusing[address] = max(self._refusing.get(address, 0.0), now + seconds)
+            self._refusing[address] = max(self._refusing.get(address, 0.0), now + min(seconds, MOST_REFUSED))
             self._deadline = -inf
 
     def observe_missing(self, address: str, model: str, now: float) -> None:

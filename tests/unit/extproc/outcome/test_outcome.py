@@ -64,3 +64,13 @@ def test_the_access_log_tells_of_failures() -> None:
     )
     # No answer was ever sent: the client left.
     assert from_log(LogEntry(key="k", status=0)) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("7", 7.0), ("0", 0.0), ("-", 1.0), ("", 1.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0), ("9" * 20, 1.0)],
+)
+def test_when_a_pod_wants_the_next_request(told: str, seconds: float) -> None:
+    assert from_log(LogEntry(key="k", status=429, tags={"retry-after": told})).retry_after == seconds
+    headers = ResponseHeaders(Headers([(":status", b"429"), ("retry-after", told.encode())]))
+    assert from_headers(headers).retry_after == seconds

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.pool import shared
-from scheduler.pool.shared import FAILED, GIVEN_BACK, SUCCEEDED, TAKEN, Event, Other, SharedStore, turned
+from scheduler.pool.shared import (
+    BEGUN,
+    FAILED,
+    GIVEN_BACK,
+    MISSING,
+    REFUSED,
+    SUCCEEDED,
+    TAKEN,
+    Event,
+    Other,
+    SharedStore,
+    turned,
+)
 from scheduler.pool.signals import Sample
 from scheduler.pool.store import Ticket
 from scheduler.types import Adapters, Pod
@@ -51,7 +63,9 @@ def pair() -> tuple[Side, Side, Other, Other]:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["acquire", "release", "move", "scrape", "lost", "outcome", "failed", "ok", "deliver"]),
+        st.sampled_from(
+            ["acquire", "release", "move", "scrape", "lost", "outcome", "failed", "ok", "begin", "deliver"]
+        ),
         st.booleans(),
         st.integers(0, 2),
         st.integers(0, 5),
@@ -74,6 +88,8 @@ def test_what_both_do_is_known_to_both(steps: list[tuple[str, bool, int, int]]) 
                 tickets.append(side.store.acquire(PODS[pod], number * 100, now))
             case "release" if tickets:
                 tickets.pop(number % len(tickets)).release(now)
+            case "begin" if tickets:
+                tickets[number % len(tickets)].begin(now)
             case "move" if tickets:
                 tickets[number % len(tickets)].move(PODS[pod], now)
             case "scrape" if first:  # one of them scrapes
@@ -110,6 +126,51 @@ def test_signals_arrive_whole() -> None:
     assert b.rows(1.0) == a.rows(1.0)
     assert b.rows(1.0)[0]["adapters"]["running"] == ["lora"]
     assert b.rows(1.0)[1]["error"] == "away"
+
+
+def test_who_has_no_room_and_who_does_not_know_a_model_is_told() -> None:
+    a, b, at_b, _ = pair()
+    a.store.observe_refusal(PODS[0].address, 5.0, 1.0)
+    a.store.observe_missing(PODS[1].address, "sql", 1.0)
+    deliver(a, at_b)
+    snapshot = b.store.snapshot(2.0)
+    assert snapshot.refusing is not None
+    assert snapshot.refusing.tolist() == [True, False, False]
+    assert snapshot.missing["sql"].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (REFUSED, PODS[0].address, "5", 1.0),
+        (REFUSED, PODS[0].address, 5.0, "now"),
+        (MISSING, PODS[0].address, 7, 1.0),
+        (MISSING, PODS[0].address, "sql", None),
+    ],
+)
+def test_what_is_no_refusal_changes_nothing(event: Event) -> None:
+    _, b, at_b, _ = pair()
+    with pytest.raises((TypeError, ValueError)):
+        at_b.apply(event)
+    assert b.store.snapshot(1.0).refusing is None
+    assert not b.store.snapshot(1.0).missing
+
+
+@pytest.mark.parametrize("event", [(REFUSED, "a:1", 5.0, 97.0), (MISSING, "a:1", "sql", 97.0), (BEGUN, 1, 97.0)])
+def test_times_become_ages_on_the_way_to_another_machine(event: Event) -> None:
+    assert turned(event, 100.0) == (*event[:-1], 3.0)
+
+
+def test_what_waits_at_a_pod_is_known_to_all() -> None:
+    a, b, at_b, _ = pair()
+    first, _second = (a.store.acquire(PODS[0], 10_000, 1.0) for _ in range(2))
+    deliver(a, at_b)
+    assert [row["backlog"] for row in b.rows(1.0)] == [2.0, 0.0, 0.0]
+    first.begin(1.0)
+    deliver(a, at_b)
+    assert [row["backlog"] for row in b.rows(1.0)] == [1.0, 0.0, 0.0]
+    at_b.end()
+    assert [row["backlog"] for row in b.rows(1.0)] == [0.0, 0.0, 0.0]
 
 
 def test_a_restart_is_known_to_all() -> None:
