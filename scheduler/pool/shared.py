@@ -283,17 +283,6 @@ class Other:
             self._given_back(number, True, now)
         self._tickets[number] = self._store.taken_elsewhere(address, tokens, now, bool(waits))
 
-    def _refused(self, address: str, seconds: float, now: float) -> None:
-        _check_seconds(now)
-        _check_seconds(seconds)
-        self._store.refused_elsewhere(address, seconds, now)
-
-    def _missing(self, address: str, model: str, now: float) -> None:
-        _check_seconds(now)
-        if not isinstance(model, str):
-            raise TypeError("no name of a model")
-        self._store.missing_elsewhere(address, model, now)
-
     def _begun(self, number: int, now: float) -> None:
         _check_seconds(now)
         ticket = self._tickets.get(number)
