@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from extproc.config.sections.sharing import SharingConfig
+from extproc.errors import GatewayError
 from extproc.process.background import Background
 from extproc.sharing.group import Group
 from extproc.sharing.journal import Journal
@@ -78,13 +79,16 @@ class Gateways:
 
         Raises:
             OSError: the file of the secret cannot be read.
-            GatewayError: the library is not installed.
+            GatewayError: the library is not installed, or the file is empty.
         """
         from extproc.sharing.redis.carrier import Carrier
 
         background = background or Background()
         if self._config.secret_file is not None:
-            self._adopt(Path(self._config.secret_file).read_bytes())  # noqa: ASYNC240 - at the start
+            material = Path(self._config.secret_file).read_bytes()  # noqa: ASYNC240 - at the start
+            if not material.strip():
+                raise GatewayError(f"cannot start: sharing.secretFile: {self._config.secret_file} is empty")
+            self._adopt(material)
             run = partial(self._watch_secret, self._config.secret_file)
             self._watching = background.start("sharing", run, of="secret")
         else:
@@ -152,7 +156,8 @@ class Gateways:
         self._adopt(found or made)
 
     def _adopt(self, material: bytes) -> None:
-        if material.strip() == self._material.strip():
+        # An empty one is about to be written.
+        if material.strip() in (b"", self._material.strip()):
             return
         first, self._material = not self._material, material
         secret = secret_of(material, self._config.group)

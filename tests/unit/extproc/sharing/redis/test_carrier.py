@@ -16,6 +16,7 @@ from support.eventually import eventually
 from support.sharing import PODS, TOPIC, Member, member, sharing
 
 from extproc.demo.redis_server import RedisServer
+from extproc.errors import GatewayError
 from scheduler.cycle import schedule
 from scheduler.types import Decision, Prompt, Request
 
@@ -166,6 +167,24 @@ async def test_a_changed_secret_empties_what_was_learnt_and_splits_nobody_withou
         decide(a, TEXT + "again")
         await eventually(lambda: decide(b, TEXT + "again").prefix_match == 1)
     assert caplog.text.count("the secret is another one") == 2
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+async def test_an_empty_secret_is_none(redis: RedisServer, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extproc.sharing.gateways.SECRET_INTERVAL", 0.001)
+    async with member(sharing(redis.url, secret=secret)) as a:
+        await ready([a])
+        written(secret, b"")
+        await asyncio.sleep(0)
+        written(secret, b"another")
+        await eventually(lambda: a.number("reseeded") == 1)
+    with pytest.raises(GatewayError, match="is empty"):
+        async with member(sharing(redis.url, secret=written(secret, b" \n"))):
+            pass
 
 
 async def test_the_rights_that_the_documents_list_are_enough(redis: RedisServer, secret: Path, tmp_path: Path) -> None:
