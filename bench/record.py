@@ -45,9 +45,7 @@ MEASUREMENTS = {
     "large_prompts": Measurement("Long prompts", ("bench/large_prompts.py",)),
     "workers": Measurement("Several processes", ("bench/workers.py",), compiled=True),
     "replicas": Measurement("Gateways that share", ("bench/replicas.py",)),
-    "replicas_faults": Measurement(
-        "Gateways that share, through faults", ("bench/replicas.py", "--faults"), compiled=True
-    ),
+    "replicas_faults": Measurement("Gateways that share, through faults", ("bench/replicas.py", "--faults")),
     "sharing": Measurement("What sharing costs", ("bench/sharing.py",)),
     "response_path": Measurement("The length of the answer", ("bench/response_path.py",), compiled=True),
     "real_engine": Measurement("Real engines", ("bench/real_engine.py",)),
