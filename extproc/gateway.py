@@ -54,7 +54,7 @@ from extproc.workers.control import Line
 from extproc.workers.place import Place
 from scheduler.builder import build
 from scheduler.pool.store import PodStore
-from scheduler.profile import Profile
+from scheduler.profile import Profile, SlowPlugin
 from scheduler.registry import installed_registry
 from scheduler.types import Pod
 
@@ -211,6 +211,7 @@ class Gateway:
             observe=self._metrics.plugin,
             on_fault=self._plugin_fault,
             clock=time.perf_counter,
+            cpu_clock=time.thread_time,
             before=before,
         )
         for warning in warnings if warn else ():
@@ -517,5 +518,9 @@ class Gateway:
             self._line.tell(reason, doubts(self._feeds.contacts()))
 
     def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
+        if isinstance(error, SlowPlugin) and not error.left_out:
+            # Once is nobody's fault: the machine was busy, or memory was collected.
+            self._metrics.plugin_slow(name, phase)
+            return
         self._metrics.plugin_fault(name, phase)
         log.error("plugin fault", extra={"plugin": name, "phase": phase, "detail": str(error)})

@@ -49,12 +49,13 @@ def build(
     on_fault: OnFault = ignore_fault,
     observe: Observe | None = None,
     clock: Callable[[], float] | None = None,
+    cpu_clock: Callable[[], float] | None = None,
     before: Profile | None = None,
 ) -> tuple[Profile, list[str]]:
     """The profile that `config` describes, and warnings of what was left out of it.
 
-    `on_fault`, `observe` and `clock` are handed on to `Profile`. Plugins of the profile `before` whose arguments stay
-    the same are taken over, with all that they remember.
+    `on_fault`, `observe` and the clocks are handed on to `Profile`. Plugins of the profile `before` whose arguments
+    stay the same are taken over, with all that they remember.
 
     Raises:
         PluginConfigError: the first of `validate`'s errors, or a plugin that cannot be constructed.
@@ -97,6 +98,7 @@ def build(
         on_fault=on_fault,
         observe=observe,
         clock=clock,
+        cpu_clock=cpu_clock,
     )
     return profile, warnings
 

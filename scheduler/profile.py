@@ -24,7 +24,11 @@ PREPARE, FILTER, SCORE, PICKED, LEFT = "prepare", "filter", "score", "picked", "
 
 
 class SlowPlugin(Exception):
-    """A plugin took longer than `SLOW_SECONDS`."""
+    """A plugin took longer than `SLOW_SECONDS`, once, or so often that it is left out for a while."""
+
+    def __init__(self, seconds: float, rest: float) -> None:
+        self.left_out = rest > 0
+        super().__init__(f"took {seconds * 1000:.1f} ms" + (f"; left out for {rest:.1f} s" if rest else ""))
 
 
 class BadAnswer(Exception):
@@ -79,6 +83,7 @@ class Profile:
         on_fault: OnFault = ignore_fault,
         observe: Observe | None = None,
         clock: Callable[[], float] | None = None,
+        cpu_clock: Callable[[], float] | None = None,
     ) -> None:
         """Puts plugins together.
 
@@ -90,6 +95,8 @@ class Profile:
             on_fault: told of every fault of a plugin.
             observe: gives for each plugin what is told the time of its runs; needs `clock`.
             clock: monotonic seconds. Without one, slow plugins are not told apart and nothing is measured.
+            cpu_clock: seconds of CPU of this thread. With it, a plugin that was slow once is slow again only where it
+                computed for so long: what a busy machine, or a collection of garbage, takes is not its doing.
 
         Raises:
             ValueError: `observe` without `clock`.
@@ -100,6 +107,7 @@ class Profile:
         self.arguments = dict(arguments or {})
         self.on_fault = on_fault
         self.clock = clock
+        self.cpu_clock = cpu_clock
         every = self.plugins.items()
         self.preparers = [Member(name, PREPARE, p.prepare) for name, p in every if isinstance(p, Preparer)]
         self.filters = [Member(name, FILTER, _filter(plugins[name])) for name in filters if not _prefers(plugins[name])]
@@ -133,6 +141,9 @@ class Profile:
         started = clock()
         if started < member.benched_until:
             return FAULTY
+        # Read only for whoever is suspected: it costs as much as a small plugin.
+        cpu_clock = self.cpu_clock if member.slow_runs else None
+        cpu = cpu_clock() if cpu_clock is not None else 0.0
         try:
             answer = member.call(request, subject, cycle)
         except Exception as error:  # noqa: BLE001 - as above
@@ -142,7 +153,7 @@ class Profile:
         seconds = ended - started
         if member.observe is not None:
             member.observe(seconds)
-        if seconds < SLOW_SECONDS:
+        if seconds < SLOW_SECONDS or (cpu_clock is not None and cpu_clock() - cpu < SLOW_SECONDS):
             member.slow_runs = 0
         else:
             self._slow(member, seconds, ended)
@@ -162,11 +173,10 @@ class Profile:
 
     def _slow(self, member: Member, seconds: float, now: float) -> None:
         member.slow_runs += 1
-        rest = ""
-        if member.slow_runs >= SLOW_RUNS:
-            member.benched_until = now + seconds * REST_FACTOR
-            rest = f"; left out for {seconds * REST_FACTOR:.1f} s"
-        self.on_fault(member.name, member.phase, SlowPlugin(f"took {seconds * 1000:.1f} ms{rest}"))
+        rest = seconds * REST_FACTOR if member.slow_runs >= SLOW_RUNS else 0.0
+        if rest:
+            member.benched_until = now + rest
+        self.on_fault(member.name, member.phase, SlowPlugin(seconds, rest))
 
 
 def _filter(plugin: Filter) -> Callable[..., Any]:

@@ -5,6 +5,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 IPAddress = IPv4Address | IPv6Address
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
 
 def join(ip: IPAddress, port: int) -> str:
     """`ip:port`, or `[ip6]:port`, the IP in its shortest form."""
@@ -29,6 +31,21 @@ def normal(text: str) -> str:
     return join(ip, number)
 
 
+def forbidden(ip: IPAddress, *, local: bool = True) -> str:
+    """Why no pod can be at this address; empty: one can.
+
+    Args:
+        ip: the address.
+        local: whether pods may be on this machine, or only on its own link.
+    """
+    ip = ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+    if ip.is_unspecified or ip.is_multicast or ip == _BROADCAST:
+        return "is not the address of a host"
+    if not local and (ip.is_loopback or ip.is_link_local):
+        return "is an address of this machine or link, and endpoints.localAddresses is refuse"
+    return ""
+
+
 def order(one: tuple[IPAddress, int]) -> tuple[int, int, int]:
     """Key of a sort by family, address and port, as numbers."""
     ip, port = one
@@ -44,6 +61,6 @@ def usable(texts: Iterable[str]) -> IPAddress | None:
         except ValueError:
             continue
         # An address with a zone (fe80::1%eth0) means something on one machine only.
-        if "%" not in text and not ip.is_unspecified:
+        if "%" not in text and not forbidden(ip):
             found.append(ip)
     return min(found, key=lambda ip: ip.version, default=None)

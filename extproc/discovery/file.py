@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
 import yaml
 
-from extproc.discovery.addresses import normal
+from extproc.discovery.addresses import forbidden, normal
 from extproc.discovery.base import Publish
 from extproc.discovery.contact import Contact, Reason
 from scheduler.types import Pod
@@ -30,8 +31,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def parse(data: bytes) -> list[Pod]:
-    """The pods of a YAML or JSON list, in its order.
+def parse(data: bytes, *, local: bool = True) -> list[Pod]:
+    """The pods of a YAML or JSON list, in its order. `local`: as in `addresses.forbidden`.
 
     Raises:
         ValueError: it is no such list, or larger than `MAX_FILE`. An empty file is none: it was being written.
@@ -49,6 +50,8 @@ def parse(data: bytes) -> list[Pod]:
             address = normal(one.address)
         except ValueError as error:
             raise ValueError(f"[{index}]: {error}") from None
+        if why := forbidden(ip_address(address.rpartition(":")[0].strip("[]")), local=local):
+            raise ValueError(f"[{index}]: {address} {why}")
         if address in pods:
             raise ValueError(f"[{index}]: {address} is listed already")
         pods[address] = Pod(address, one.name, one.labels)
@@ -71,6 +74,7 @@ class FileDiscovery:
     Args:
         path: of a YAML or JSON list whose items are addresses or `{address, name, labels}`.
         interval: seconds between looks.
+        local: as in `addresses.forbidden`.
         sleep: waits between looks.
     """
 
@@ -79,10 +83,12 @@ class FileDiscovery:
         path: Path,
         interval: float = DEFAULT_INTERVAL,
         *,
+        local: bool = True,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._path = path
         self._interval = interval
+        self._local = local
         self._sleep = sleep
         #: Content that was last looked into, good or not.
         self._content: bytes | None = None
@@ -125,7 +131,7 @@ class FileDiscovery:
             return None
         self._content = content
         try:
-            pods = parse(content)
+            pods = parse(content, local=self._local)
         except ValueError as error:
             self._error = str(error)
             self._failed(Reason.BAD_ANSWER, self._error)

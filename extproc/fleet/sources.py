@@ -55,10 +55,11 @@ def build(
     Raises:
         DiscoveryError: there is no way to the API server; trying again would not help.
     """
+    local = endpoints.local_addresses == "allow"
     sources: list[Discovery] = [StaticDiscovery([Pod(one.address, one.name, one.labels) for one in endpoints.static])]
-    sources += [DnsDiscovery(Target(one.name, one.port), one.interval) for one in endpoints.dns]
+    sources += [DnsDiscovery(Target(one.name, one.port), one.interval, local=local) for one in endpoints.dns]
     if endpoints.file is not None:
-        sources.append(FileDiscovery(Path(endpoints.file.path), endpoints.file.interval))
+        sources.append(FileDiscovery(Path(endpoints.file.path), endpoints.file.interval, local=local))
     if endpoints.kubernetes is not None:
         try:
             sources.append(_kubernetes(endpoints.kubernetes, environ, service_account))

@@ -56,6 +56,7 @@ class Metrics:
         self._retries = counters("retries", "Further tries that Envoy made upstream.")
         self._fallbacks = counters("fallbacks", "Requests served by another pod than the one picked.")
         self._tokens = counters("tokens", "Tokens as the model servers counted them.", "model", "kind")
+        self._plugin_slow_runs = counters("plugin_slow_runs", "Runs of plugins over 5 ms.", "plugin", "phase")
         self._plugin_faults = counters("plugin_faults", "Times a plugin failed and was left out.", "plugin", "phase")
         self._scrape_failures = counters("scrape_failures", "Failed scrapes of pods.", "reason")
         self._endpoints_failures = counters("endpoints_write_failures", "Failed writes of Envoy's endpoints file.")
@@ -208,6 +209,10 @@ class Metrics:
 
     def plugin_fault(self, name: str, phase: str) -> None:
         self._plugin_faults.add((name, phase))
+
+    def plugin_slow(self, name: str, phase: str) -> None:
+        """A plugin was slow, and is not left out for it."""
+        self._plugin_slow_runs.add((name, phase))
 
     def scraped(self, seconds: float) -> None:
         self._scrape.observe(seconds)

@@ -71,6 +71,11 @@ class EndpointsConfig(Section):
     dns: Annotated[tuple[DnsEndpoint, ...], AsTuple] = Field(default=(), description="Names that resolve to pods.")
     file: FileEndpoints | None = Field(default=None, description="A file that lists pods.")
     kubernetes: KubernetesEndpoints | None = Field(default=None, description="Pods that Kubernetes knows, watched.")
+    local_addresses: Literal["allow", "refuse"] = Field(
+        default="allow",
+        description="Whether `dns` and `file` may name pods at loopback and link-local addresses: refuse, where whoever"
+        " writes them must not have requests sent to this pod's own ports or to the cloud's metadata.",
+    )
     engine: Text = Field(
         default="vllm", description=f"Engine of the pods: {', '.join(DIALECTS)}, or one from `engines`."
     )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from extproc.discovery.addresses import IPAddress, join, order
+from extproc.discovery.addresses import IPAddress, forbidden, join, order
 from extproc.discovery.base import Publish
 from extproc.discovery.contact import Contact, Reason
 from extproc.discovery.dns.answer import Answer, Nothing, Resolve, Target
@@ -35,6 +35,7 @@ class DnsDiscovery:
     Args:
         target: name and port.
         interval: longest time between look-ups, in seconds; it wins over every other time.
+        local: as in `addresses.forbidden`: with False, such addresses are left out of answers.
         resolve: looks a target up. Left out: as the machine is set up, `resolver.Resolver`.
         sleep: waits between look-ups.
         timeout: seconds for one look-up.
@@ -45,6 +46,7 @@ class DnsDiscovery:
         target: Target,
         interval: float = DEFAULT_INTERVAL,
         *,
+        local: bool = True,
         resolve: Resolve | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         timeout: float = TIMEOUT,
@@ -56,6 +58,7 @@ class DnsDiscovery:
             resolve = Resolver()
         self._target = target
         self._interval = interval
+        self._local = local
         self._resolve = resolve
         self._sleep = sleep
         self._timeout = timeout
@@ -92,6 +95,14 @@ class DnsDiscovery:
         return FIRST_INTERVAL if self._found is None else RETRY_INTERVAL
 
     def _answered(self, answer: Answer) -> float:
+        refused = {ip: why for ip, _ in answer.pods if (why := forbidden(ip, local=self._local))}
+        if refused:
+            some, why = next(iter(refused.items()))
+            self._failed(Reason.BAD_ANSWER, f"{some} {why}")
+            allowed = frozenset([one for one in answer.pods if one[0] not in refused])
+            if allowed:
+                self._found = allowed
+            return RETRY_INTERVAL
         self._found = answer.pods
         if answer.trouble:
             self._contact.alive()

@@ -17,7 +17,7 @@ from dns.resolver import NXDOMAIN, NoNameservers
 from dns.resolver import Answer as Records
 from dns.rrset import RRset
 
-from extproc.discovery.addresses import IPAddress
+from extproc.discovery.addresses import IPAddress, forbidden
 from extproc.discovery.dns.answer import Answer, Nothing, Target
 from extproc.discovery.dns.hosts import read_hosts
 
@@ -272,4 +272,4 @@ def _ips(records: Iterable[object] | None) -> _Addresses:
 
 def _usable(ips: Iterable[IPAddress]) -> _Addresses:
     """0.0.0.0 is what servers say of names that they block."""
-    return frozenset(ip for ip in ips if not ip.is_unspecified)
+    return frozenset(ip for ip in ips if not forbidden(ip))

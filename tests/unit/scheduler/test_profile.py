@@ -84,6 +84,22 @@ def test_a_plugin_that_is_slow_again_and_again_rests() -> None:
     assert scorer(profile) is not FAULTY
 
 
+@pytest.mark.parametrize("computes", [False, True])
+def test_time_in_which_others_ran_is_not_the_plugins(computes: bool) -> None:
+    """A busy machine makes any run slow. Whoever was slow is looked at again by the CPU that it takes itself."""
+    faults = Faults()
+    cpu = Clock(*[0.009 if computes else 0.001, 0.0] * SLOW_RUNS * 2)
+    profile = Profile(
+        plugins={"s": Scores([1])}, scorers=[("s", 1)], on_fault=faults, clock=Clock(*[0.01, 0.0] * SLOW_RUNS * 2),
+        cpu_clock=cpu,
+    )  # fmt: skip
+    for _ in range(SLOW_RUNS):
+        assert scorer(profile) is not FAULTY
+    assert (scorer(profile) is FAULTY) is computes
+    slow = [error for error in faults.errors if isinstance(error, SlowPlugin)]
+    assert [error.left_out for error in slow] == ([False, False, True] if computes else [False, False])
+
+
 def test_a_quick_run_wipes_the_slate() -> None:
     faults = Faults()
     steps = [0.01, 0.0] * (SLOW_RUNS - 1)

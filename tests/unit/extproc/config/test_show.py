@@ -32,6 +32,7 @@ def test_defaults_are_filled_in() -> None:
         "logging",
         "tracing",
         "debug",
+        "engines",
     ]
     plugins = shown["scheduler"]["plugins"]
     assert plugins["Filter"] == {"enabled": [], "disabled": []}

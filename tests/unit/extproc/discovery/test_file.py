@@ -168,3 +168,17 @@ async def test_the_symbolic_link_of_a_volume(tmp_path: Path) -> None:
         (tmp_path / "new").replace(link)
         await naps.again()
         assert published.addresses == ["10.0.0.2:80"]
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:80", "224.0.0.1:80", "[ff02::1]:80", "127.0.0.1:9901", "169.254.169.254:80"]
+)
+def test_addresses_at_which_no_pod_may_be(address: str) -> None:
+    with pytest.raises(ValueError, match=r"\[1\]: .* is "):
+        parse(f'["10.0.0.1:80", "{address}"]'.encode(), local=False)
+
+
+def test_addresses_of_this_machine_are_allowed_by_default() -> None:
+    assert [pod.address for pod in parse(b'["127.0.0.1:80", "[fe80::1]:80"]')] == ["127.0.0.1:80", "[fe80::1]:80"]
+    with pytest.raises(ValueError, match="not the address of a host"):
+        parse(b'["0.0.0.0:80"]')

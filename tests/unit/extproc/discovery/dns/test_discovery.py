@@ -240,3 +240,31 @@ async def test_a_server_that_comes_goes_and_comes_again(tmp_path: Path, port: in
                 assert published[-1] == [f"10.0.0.{number}:80"]
                 assert turns.slept[-1] == RETRY_INTERVAL
             assert len(published) == 5
+
+
+@pytest.mark.parametrize(
+    ("local", "bad"), [(True, "0.0.0.0"), (True, "224.0.0.1"), (False, "127.0.0.1"), (False, "fe80::1")]
+)
+async def test_addresses_at_which_no_pod_may_be_are_left_out(
+    local: bool, bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And a name that suddenly has no others keeps those that it had."""
+    turns = Turns(answer("10.0.0.1"))
+    source = DnsDiscovery(Target("pods.test", 80), local=local, resolve=turns.resolve, sleep=turns.sleep)
+    async with running(source, turns) as published:
+        turns.says = answer("10.0.0.2", bad)
+        await turns.again()
+        turns.says = answer(bad)
+        await turns.again()
+        assert turns.slept[-1] <= RETRY_INTERVAL
+        turns.says = answer("10.0.0.3")
+        await turns.again()
+    assert published == [["10.0.0.1:80"], ["10.0.0.2:80"], ["10.0.0.3:80"]]
+    assert caplog.text.count("cannot resolve pods.test") == 1
+
+
+async def test_addresses_of_this_machine_are_allowed_by_default() -> None:
+    turns = Turns(answer("127.0.0.1"))
+    source = DnsDiscovery(Target("pods.test", 80), resolve=turns.resolve, sleep=turns.sleep)
+    async with running(source, turns) as published:
+        assert published == [["127.0.0.1:80"]]
