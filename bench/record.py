@@ -47,6 +47,7 @@ MEASUREMENTS = {
     "replicas": Measurement("Gateways that share", ("bench/replicas.py",)),
     "replicas_faults": Measurement("Gateways that share, through faults", ("bench/replicas.py", "--faults")),
     "sharing": Measurement("What sharing costs", ("bench/sharing.py",)),
+    "hostile_inputs": Measurement("What hostile inputs hold up", ("bench/hostile_inputs.py",)),
     "response_path": Measurement("The length of the answer", ("bench/response_path.py",), compiled=True),
     "real_engine": Measurement("Real engines", ("bench/real_engine.py",)),
 }
