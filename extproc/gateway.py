@@ -31,6 +31,8 @@ from extproc.errors import GatewayError, no_ready_pod
 from extproc.fleet.feeds import Feed, Feeds
 from extproc.fleet.pace import Pace
 from extproc.fleet.sources import DiscoveryError, objectives
+from extproc.models.catalogue import Catalogue
+from extproc.models.poll import ModelsPoll
 from extproc.outcome.ledger import Ledger
 from extproc.outcome.outcome import from_log
 from extproc.process.background import Background
@@ -184,6 +186,8 @@ class Gateway:
         )
         self._key_sources: tuple[JwksSource, ...] = ()
         self._api_keys: ApiKeyFile | None = None
+        first = next(iter(sections))
+        self._catalogue = Catalogue(first, time.time()) if config.listener.models_api == "gateway" else None
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -217,6 +221,9 @@ class Gateway:
         for warning in warnings if warn else ():
             log.warning("configuration: %s", warning)
         return profile
+
+    def _addresses(self, pool: str) -> list[str]:
+        return [pod.address for pod in self._pools[pool].store.snapshot(time.monotonic()).pods]
 
     def _rows(self) -> list[dict[str, Any]]:
         now = time.monotonic()
@@ -304,6 +311,7 @@ class Gateway:
             shares_claim=config.debug.shares_claim,
             identity_headers=config.identity_headers(),
             foreign=not config.transport.own_envoy,
+            catalogue=self._catalogue,
             engine_controls=config.engines.controls == "allow",
             assumed=config.transport.assumed,
             objectives=self._objectives,
@@ -382,6 +390,10 @@ class Gateway:
         except OSError as error:
             raise StartError(f"cannot start: {error}") from error
         self._transport = transport
+        if self._catalogue is not None:
+            for name, section in config.all_pools().items():
+                poll = ModelsPoll(name, section.scrape.scheme, partial(self._addresses, name), self._catalogue)
+                self._tasks.append(self._background.start("models", poll.run, of=name))
         self._tasks.append(self._background.start("tend", partial(self._tend, transport), needed=True))
         # What is there by now stays: a full collection over all modules would hold up every request for 20 ms.
         gc.collect()

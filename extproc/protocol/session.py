@@ -252,6 +252,12 @@ class Session:
             ImmediateReply(refusal.status, headers, refusal.body(), details=DETAILS + (refusal.code or "refused"))
         )
 
+    def answer(self, body: bytes, details: str) -> None:
+        """The request ends with this answer of the gateway's own, JSON of status 200. Possible until it was routed."""
+        self._call(Call.REJECT)
+        self._body = b""
+        self._replies.append(ImmediateReply(200, ((CONTENT_TYPE, JSON_TYPE),), body, details=DETAILS + details))
+
     # Steps of the request half
 
     def _take_headers(self, event: RequestHeaders) -> Action:

@@ -25,6 +25,7 @@ from extproc.errors import (
     shown,
     too_many_bodies,
 )
+from extproc.models.catalogue import Catalogue
 from extproc.parsers import Api, ParsedRequest, parse
 from extproc.parsers.controls import may_be_address
 from extproc.process.repeats import Repeats
@@ -80,6 +81,7 @@ class Pipeline:
         max_unsized: bytes of a body whose length is not told beforehand, where `bodies` is there.
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
+        catalogue: answers the models API; None: the pods do.
         assumed: how an Envoy is set up that does not tell.
         objectives: priorities by a header. Behind our own Envoy no request has it.
     """
@@ -100,6 +102,7 @@ class Pipeline:
         max_unsized: int = 0,
         identity_headers: Mapping[str, str],
         foreign: bool = False,
+        catalogue: Catalogue | None = None,
         engine_controls: bool = False,
         assumed: ProtocolConfig = ASSUMED_CONFIG,
         objectives: Objectives | None = None,
@@ -123,6 +126,7 @@ class Pipeline:
         #: With hyphens for underscores: some servers take the one for the other.
         self.identity_names = frozenset([name.replace("_", "-") for name in identity_headers])
         self.foreign = foreign
+        self.catalogue = catalogue
         #: Whether bodies may steer engines.
         self.engine_controls = engine_controls
         self.assumed = assumed
@@ -229,6 +233,12 @@ class Exchange:
                 return
             self._identity = verdict
             self._pipeline.context.metrics.authenticated("ok")
+        catalogue = self._pipeline.catalogue
+        if catalogue is not None:
+            page = catalogue.answer(head.headers, self._identity, self._pipeline.router.routes)
+            if page is not None:
+                self._session.answer(page, "models")
+                return
         if self._pipeline.bodies is not None and not head.end_of_stream:
             self._hold = self._reserve(self._pipeline.bodies, head.headers)
         ready = self._session.proceed(self._admission())

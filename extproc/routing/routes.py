@@ -59,6 +59,10 @@ class Routes:
         #: The route for all names that no other is for.
         self.others = next((rule.route for rule in rules if not rule.models and not rule.adapters), None)
 
+    def names(self) -> list[str]:
+        """Of models and adapters, in the order of the routes."""
+        return [*self._models, *self._adapters]
+
     def find(self, model: str) -> Route | None:
         """The route of requests for `model`; None: there is no such model."""
         if not model:

@@ -99,7 +99,7 @@ _POST = f"POST {CHAT} HTTP/1.1"
 _CHUNK = b"%x\r\n%s\r\n" % (len(JSON), JSON)
 
 SHAPES = [
-    _one("no body", "GET /v1/models HTTP/1.1"),
+    _one("no body", "GET /v1/files HTTP/1.1"),
     _one("an empty body", _POST, ("content-length", "0")),
     _one("POST without length", _POST),
     _one("a body", _POST, _TYPE, _LENGTH, body=JSON),
@@ -111,14 +111,14 @@ SHAPES = [
          ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), connection="upgrade, close", **_nobody(403)),
     _one("an upgrade to what nobody knows", "GET /x HTTP/1.1", ("upgrade", "raw"), connection="upgrade, close",
          **_nobody(403)),
-    _one("an upgrade to HTTP/2", "GET /v1/models HTTP/1.1", ("upgrade", "h2c"),
+    _one("an upgrade to HTTP/2", "GET /v1/files HTTP/1.1", ("upgrade", "h2c"),
          ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"), connection="upgrade, http2-settings, close"),
-    _one("HTTP/1.0", "GET /v1/models HTTP/1.0", **_nobody(426)),
-    _raw("HTTP/0.9", "GET /v1/models\r\n\r\n", **_nobody(426)),
+    _one("HTTP/1.0", "GET /v1/files HTTP/1.0", **_nobody(426)),
+    _raw("HTTP/0.9", "GET /v1/files\r\n\r\n", **_nobody(426)),
     _raw("no host", "GET /x HTTP/1.1\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n", **_nobody(400)),
-    _one("absolute form", "GET http://pod.test/v1/models HTTP/1.1"),
-    _one("absolute form, https", "GET https://pod.test/v1/models HTTP/1.1", **_nobody(403)),
-    _one("CONNECT with a path", "CONNECT /v1/models HTTP/1.1", **_nobody(400)),
+    _one("absolute form", "GET http://pod.test/v1/files HTTP/1.1"),
+    _one("absolute form, https", "GET https://pod.test/v1/files HTTP/1.1", **_nobody(403)),
+    _one("CONNECT with a path", "CONNECT /v1/files HTTP/1.1", **_nobody(400)),
     _one("Expect: 100-continue", _POST, ("expect", "100-continue"), _TYPE, _LENGTH, body=JSON,
          refused=(100, 401), passed=(100, 200)),
     _one("chunked", _POST, _CHUNKED, _TYPE, body=_CHUNK + b"0\r\n\r\n"),
@@ -128,8 +128,8 @@ SHAPES = [
     _one("length and chunks", _POST, _CHUNKED, ("content-length", "4"), body=b"0\r\n\r\n", **_nobody(400)),
     _one("two lengths", _POST, ("content-length", "4"), ("content-length", "5"), body=b"12345", **_nobody(400)),
     _one("an unknown coding", _POST, ("transfer-encoding", "xchunked"), body=b"0\r\n\r\n", **_nobody(501)),
-    _one("dots in the path", "GET /a/../v1/models HTTP/1.1"),
-    _one("an escaped slash", "GET /a%2f..%2fv1/models HTTP/1.1", **_nobody(307)),
+    _one("dots in the path", "GET /a/../v1/files HTTP/1.1"),
+    _one("an escaped slash", "GET /a%2f..%2fv1/files HTTP/1.1", **_nobody(307)),
     _one("two slashes", "GET //v1//models HTTP/1.1"),
     _raw("pipelined", "GET /a HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
          "GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n", answers=2,
@@ -142,7 +142,7 @@ SHAPES = [
          "authorization : Bearer {token}\r\n\r\n", **_nobody(400)),
     _raw("NUL in a header", "GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
          "authorization: Bearer {token}\0\r\n\r\n", **_nobody(400)),
-    _two("HTTP/2, no body", method="GET", path="/v1/models"),
+    _two("HTTP/2, no body", method="GET", path="/v1/files"),
     _two("HTTP/2, a body", _TYPE, body=JSON),
     _two("HTTP/2, an empty body", _TYPE, body=b""),
     _two("HTTP/2, trailers", _TYPE, body=JSON,
@@ -340,7 +340,7 @@ async def test_the_fallback_takes_no_orders_from_clients(tmp_path: Path) -> None
 
         async def send(*headers: tuple[str, str]) -> int:
             fields = _fields("token", "close", *headers, *forged)
-            return (await http1(stack.address, request("GET /v1/models HTTP/1.1", fields))).status
+            return (await http1(stack.address, request("GET /v1/files HTTP/1.1", fields))).status
 
         # To where there is nothing: who obeyed would fail.
         for name in ("x-gateway-destination-endpoint", "X-GATEWAY-DESTINATION-ENDPOINT"):

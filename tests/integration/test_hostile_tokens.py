@@ -185,7 +185,7 @@ async def test_a_name_that_an_application_could_take_for_ours_is_refused(gate: G
 
     async def status(name: str) -> int:
         headers = [("host", "gateway"), ("connection", "close"), ("authorization", token), (name, "root")]
-        return (await http1(gate.stack.address, request("GET /v1/models HTTP/1.1", headers))).status
+        return (await http1(gate.stack.address, request("GET /v1/files HTTP/1.1", headers))).status
 
     names = ("x_user", "X_User", "x-gateway_destination-endpoint", "x_gateway_destination_endpoint")
     assert set(await asyncio.gather(*map(status, names))) == {400}

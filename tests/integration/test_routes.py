@@ -144,7 +144,7 @@ async def test_an_empty_pool_is_passed_over(world: World) -> None:
 
 async def test_requests_without_a_model_go_to_the_first_targets_pool(world: World) -> None:
     before = world.counts()
-    async with world.client.get(f"http://{world.stack.address}/v1/models") as response:
+    async with world.client.get(f"http://{world.stack.address}/v1/files") as response:
         assert response.status == 200
     assert world.counts() - before == Counter(large=1)
 

@@ -98,6 +98,11 @@ class ListenerConfig(Section):
         description="The only paths that are served: /v1/models, or /v1/* for all below. /*: all. What is left gets a"
         " 404. Left out: all but those by which engines are administered, such as /metrics and /load_lora_adapter.",
     )
+    models_api: Literal["gateway", "pods"] = Field(
+        default="gateway",
+        description="Who answers GET /v1/models. gateway: the names of routes, else what the pods list, as far as"
+        " the token may use them. pods: one of them.",
+    )
     headers_with_underscores: Literal["drop", "forward", "reject"] = Field(
         default="drop",
         description="What becomes of headers such as session_id. drop: plugins may read them, model servers do not get"

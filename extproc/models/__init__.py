@@ -1,0 +1,1 @@
+"""The models API: which names clients may ask for, answered by the gateway itself."""
