@@ -86,13 +86,13 @@ async def test_a_token_of_another_key_is_401(guarded: Gateway) -> None:
         ("POST", CHAT, f'{{"model":"{MODEL}","messages":[]}}'.encode()),
         ("POST", CHAT, b""),
         ("POST", CHAT, None),
-        ("GET", "/health", None),
+        ("GET", "/v1/models", None),
         ("GET", "/health", None),
         ("DELETE", "/health", None),
         ("OPTIONS", "/anything", None),
         ("HEAD", "/health", None),
-        ("PUT", "/metrics", b"x"),
-        ("GET", "/v1/%2e%2e/metrics", None),
+        ("PUT", "/v1/files", b"x"),
+        ("GET", "/v1/%2e%2e/health", None),
     ],
 )
 async def test_no_path_is_open(guarded: Gateway, method: str, path: str, body: bytes | None) -> None:

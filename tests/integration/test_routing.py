@@ -58,10 +58,9 @@ async def test_every_api_is_routed(running: Gateway, path: str, body: dict[str, 
     assert answer.pod
 
 
-@pytest.mark.parametrize("path", ["/health", "/health"])
-async def test_requests_without_a_body_are_routed(running: Gateway, path: str) -> None:
+async def test_requests_without_a_body_are_routed(running: Gateway) -> None:
     before = await running.metric("infer_gateway_decision_seconds_count")
-    answer = await running.request("GET", path)
+    answer = await running.request("GET", "/health")
     assert answer.status == 200
     assert await running.metric("infer_gateway_decision_seconds_count") == before + 1
 
