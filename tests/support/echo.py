@@ -26,6 +26,9 @@ class EchoPod:
     async def handle(self, request: web.Request) -> web.Response:
         if request.path == "/metrics":
             return web.Response(text=f"vllm:num_requests_waiting {self.waiting}\n")
+        if request.path == "/v1/models":
+            # Asked by the gateway, now and then.
+            return web.json_response({"object": "list", "data": [{"id": "m"}]})
         if request.headers.get("user-agent", "").startswith("Envoy/HC"):
             return web.Response(text="well")
         self.requests += 1
