@@ -281,6 +281,57 @@ def simulate(
 
 
 @app.command()
+def tune(
+    trace: Annotated[
+        Path | None,
+        typer.Argument(help="A trace in Mooncake's format (JSON lines, may be gzipped).", exists=True, dir_okay=False),
+    ] = None,
+    workload: Annotated[str | None, typer.Option(help="Instead of a trace, as of simulate.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the workload; again.")
+    ] = None,
+    config: ConfigOption = None,
+    goal: Annotated[str, typer.Option(help="What is to be small: ttft_p90, ttft_mean, tpot_p90, seconds_p90, …")] = (
+        "ttft_p90"
+    ),
+    tries: Annotated[int, typer.Option(min=1, max=10_000, help="Configurations that are tried.")] = 40,
+    pods: Annotated[int, typer.Option(min=1, max=4096, help="How many, all alike.")] = 8,
+    engine: Annotated[str, typer.Option(help="8b-h100, 32b-2xh100, or a YAML file.")] = "8b-h100",
+    fleet: Annotated[Path | None, typer.Option(help="YAML file of pods that differ, join, leave, fail.")] = None,
+    rate: Annotated[float, typer.Option(min=0.001, max=1000, help="Divides the times of a trace.")] = 1.0,
+    spread: Annotated[
+        str, typer.Option(metavar="DURATION", help="Spreads a trace's arrivals over its clock's ticks of that length.")
+    ] = "0s",
+    block_tokens: Annotated[int, typer.Option(min=16, help="Tokens that a hash id of the trace stands for.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds find equal configurations.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Of the better ones, and of the last comparison.")] = 5,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON on stdout.")] = False,
+) -> None:
+    """Search better numbers for a configuration by simulation, and say whether they hold on what was held out."""
+    from extproc.config.fields import DAY, Seconds
+    from extproc.errors import GatewayError
+    from extproc.simulation.command import TuneOptions, parameters, run_tune
+    from extproc.simulation.scenario import Source
+
+    if (trace is None) == (workload is None):
+        fail("name a trace, or a --workload", 2)
+    try:
+        source = Source(
+            path=str(trace or ""), block_tokens=block_tokens, spread=Seconds(0, DAY).read(spread),
+            generated=workload or "", parameters=parameters(parameter or ()), rate=rate,
+        )  # fmt: skip
+        run_tune(
+            TuneOptions(
+                source=source, config=config, pods=pods, engine=engine, fleet=None if fleet is None else str(fleet),
+                goal=goal, tries=tries, seed=seed, seeds=seeds, jobs=jobs, json=json,
+            )
+        )  # fmt: skip
+    except (GatewayError, ValueError) as error:
+        fail(str(error), 2)
+
+
+@app.command()
 def explain(
     body: Annotated[
         typer.FileBinaryRead, typer.Argument(help="File with a request's body (JSON); - is standard input.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -108,6 +109,51 @@ class _Counter:
     def __call__(self, task: Task, ended: int) -> None:
         self._done[task.name, task.seed] = ended
         self._bar.update(self._whole, completed=sum(self._done.values()))
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """As on the command line."""
+
+    source: Source
+    config: str | None = None
+    pods: int = 8
+    engine: str = "8b-h100"
+    fleet: str | None = None
+    gateways: int = 1
+    delay: float | None = 0.002
+    goal: str = "ttft_p90"
+    tries: int = 40
+    seed: int = 1
+    seeds: int = 5
+    jobs: int = 1
+    json: bool = False
+
+
+def run_tune(options: TuneOptions) -> None:
+    """Searches and prints.
+
+    Raises:
+        GatewayError: an option, a file or a configuration is wrong. `str()` says what.
+    """
+    from extproc.simulation import tune
+
+    if options.goal not in tune.GOALS:
+        raise OptionError(f"there is no goal {options.goal!r}: {', '.join(tune.GOALS)}")
+    config = load(options.config, os.environ).config
+    plan = plan_of(options.fleet, options.pods, options.engine, options.gateways, options.delay)
+    options.source.workload(options.seed)
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+        transient=True, disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        whole = bar.add_task("simulations", total=tune.simulations(options.tries, options.seeds))
+        found = tune.tune(
+            config, options.source, plan, goal=options.goal, tries=options.tries, seeds=options.seeds,
+            seed=options.seed, jobs=options.jobs, progress=lambda done: bar.update(whole, completed=done),
+        )  # fmt: skip
+    print(json.dumps(msgspec.to_builtins(found)) if options.json else found.text())
 
 
 def configurations(paths: Sequence[str], policies: Sequence[str]) -> dict[str, GatewayConfig]:

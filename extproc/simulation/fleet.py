@@ -7,7 +7,7 @@ import msgspec
 
 from extproc.simulation.engine import BEGAN, Engine, Job
 from extproc.simulation.events import Events
-from modelsim.profile import EngineConfig
+from modelsim.profile import BLOCK_SIZE, EngineConfig
 from scheduler.pool.signals import Sample
 from scheduler.types import Adapters, Pod
 
@@ -140,6 +140,7 @@ class PageReader:
             ttft=None if first else _mean(totals[1], totals[0], before[1], before[0]),
             tpot=None if first else _mean(totals[3], totals[2], before[3], before[2]),
             first_tokens=None if first else _new(totals[0], before[0]),
+            kv_tokens=float(engine.config.num_blocks * BLOCK_SIZE),
             adapters=adapters,
             restarted=restarted,
         )

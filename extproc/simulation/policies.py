@@ -21,11 +21,9 @@ POLICIES: Mapping[str, Policy] = {
     "least-cost": Policy(
         """
         scheduler:
-          pluginConfig:
-          - {name: prefix-cache, args: {blockSizeToHash: 256, maxBlocksToMatch: 8192}}
           plugins: {Filter: {enabled: []}, Score: {enabled: [{name: least-cost}]}}
         """,
-        "least-cost alone, over whole prompts",
+        "least-cost alone",
     ),
     "page": Policy(
         """

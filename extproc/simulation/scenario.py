@@ -37,6 +37,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, float] = {}
     #: Divides the times of a trace.
     rate: float = 1.0
+    #: 1 or 2: that half of a trace's time alone. A generated workload that is no trace has no halves: other seeds make
+    #: other requests.
+    half: int = 0
 
     @property
     def name(self) -> str:
@@ -60,6 +63,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             workload = workload.faster(self.rate)
         if self.spread:
             workload = workload.spread(self.spread, Random(seed))  # noqa: S311 - a simulation
+        if self.half:
+            workload = workload.halves()[self.half - 1]
         return workload
 
 

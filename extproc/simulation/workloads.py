@@ -139,7 +139,7 @@ class ClosedLoop:
     """A fixed number of clients, each of which asks again as soon as it is answered: Kthena's benchmark by default.
 
     (SGLang's `generated-shared-prefix`: 256 groups of 32 prompts with a common beginning of 4,096 tokens, at most 300
-    at once. Lengths of the rest and of answers are not published; those of its own job are 2,048 and 256.)
+    at once. Lengths of the rest and of answers are not published: they are SGLang's defaults, 128 and 256.)
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class ClosedLoop:
         groups: int = 256,
         prompts: int = 32,
         system_tokens: int = 4_096,
-        question_tokens: int = 2_048,
+        question_tokens: int = 128,
         output_tokens: int = 256,
         clients: int = 300,
     ) -> None:

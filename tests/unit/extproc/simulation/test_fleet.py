@@ -65,6 +65,7 @@ def test_a_scrape_says_what_the_page_says(seed: int) -> None:
             assert mine.ttft == pytest.approx(read.ttft)
             assert mine.tpot == pytest.approx(read.tpot)
             assert mine.first_tokens == read.first_tokens
+            assert mine.kv_tokens == read.kv_tokens
             assert mine.adapters == read.adapters
             assert mine.restarted == read.restarted
 
