@@ -49,6 +49,8 @@ MEASUREMENTS = {
     "sharing": Measurement("What sharing costs", ("bench/sharing.py",)),
     "hostile_inputs": Measurement("What hostile inputs hold up", ("bench/hostile_inputs.py",)),
     "response_path": Measurement("The length of the answer", ("bench/response_path.py",), compiled=True),
+    "routing": Measurement("Routing beside peers, over sockets", ("bench/routing.py",), compiled=True),
+    "simulations": Measurement("Routing beside other rules, simulated", ("bench/simulations.py",)),
     "real_engine": Measurement("Real engines", ("bench/real_engine.py",)),
 }
 

@@ -22,7 +22,7 @@ from extproc.simulation.summary import Figure, over_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 TRACE = str(ROOT / "tests" / "data" / "traces" / "mooncake-synthetic.jsonl.gz")
-OURS = "least-cost"
+OURS = "default"
 PEERS = ("least-request", "reference", "smg", "dynamo")
 EVERY = (OURS, "page", "random", *PEERS)
 #: Seconds over which arrivals of one moment are spread, so that seeds differ.
