@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from extproc.auth.jwks import JwksSource, key_sources
 from extproc.auth.jwt import Authenticator
 from extproc.auth.key_file import ApiKeyFile
 from extproc.config import EndpointsConfig, GatewayConfig, Loaded
-from extproc.config.reload import Watcher
+from extproc.config.reload import Watcher, changed, in_force
 from extproc.config.sections.routing import DEFAULT_POOL
 from extproc.config.surfaces import surfaces
 from extproc.envoy import secrets_file
@@ -70,10 +70,6 @@ TEND_INTERVAL = 0.05
 #: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but somebody
 #: who is to look into why they do not come wants to be answered.
 FIRST_SYNC_WAIT = 5.0
-
-
-#: Sections that a reload puts into force, the others wait for a restart.
-RELOADED = frozenset({"scheduler", "logging", "routes"})
 
 
 class StartError(GatewayError):
@@ -425,14 +421,19 @@ class Gateway:
         log.info("process leads", extra={"worker": nearby.place.name})
         self._feeds.lead()
 
-    def watch(self, path: str | None, loaded: Loaded) -> None:
-        """Follows the configuration at `path` from now on."""
-        watcher = Watcher(path, os.environ, loaded, self._reconfigure, self._metrics)
+    def watch(self, path: str | None, loaded: Loaded, *, reload: bool = True) -> None:
+        """Follows the configuration at `path` from now on; without `reload` to tell what a restart would change."""
+        apply = self._reconfigure if reload else self._leave
+        watcher = Watcher(path, os.environ, loaded, apply, self._metrics)
         self._tasks.append(self._background.start("configuration", watcher.run))
 
-    async def _reconfigure(self, loaded: Loaded) -> None:
+    async def _leave(self, loaded: Loaded) -> Sequence[str]:
+        """Without `--reload`: whatever changed waits."""
+        return changed(self._config, loaded.config)
+
+    async def _reconfigure(self, loaded: Loaded) -> Sequence[str]:
         """Puts into force what can be changed while requests are under way: scheduler, routes, level of logs."""
-        config = loaded.config
+        config, waiting = in_force(self._config, loaded.config)
         pools = list(self._pools.values())
         profiles = [self._build_profile(config, pool.profile, warn=pool is pools[0]) for pool in pools]
         # On the one thread: a decision is made by the old plugins and routes or by the new.
@@ -440,26 +441,12 @@ class Gateway:
             pool.profile = profile
             if self._shared is not None:
                 self._shared.plugins(pool.name, profile)
-        self._reroute(config)
+        if self._pipeline is not None:
+            self._pipeline.router.routes = config.routing()
         logging.getLogger().setLevel(config.logging.level.upper())
-        changed = [
-            name
-            for name in GatewayConfig.model_fields
-            if name not in RELOADED and getattr(config, name) != getattr(self._config, name)
-        ]
-        if changed:
-            # Envoy was started with these, or sockets were bound by them.
-            log.warning("these sections wait for a restart", extra={"sections": changed})
-
-    def _reroute(self, config: GatewayConfig) -> None:
-        before, after = self._config.routing(), config.routing()
-        if (before is None) != (after is None) or config.rewrites_answers() > self._config.rewrites_answers():
-            # Envoy was told: what it does without a decision, and with answers, follows from it.
-            log.warning("the routes wait for a restart: the first one, none, or the first rewriteAnswers")
-        elif after is not None and (missing := after.pools - self._pools.keys()):
-            log.warning("the routes wait for a restart: they lead to new pools", extra={"pools": sorted(missing)})
-        elif self._pipeline is not None:
-            self._pipeline.router.routes = after
+        if self._line is not None and loaded.text is not None:
+            self._line.applied(loaded.text)
+        return waiting
 
     async def stop(self) -> None:
         """Readiness off, the open streams get `drainTimeout`, then everything ends."""

@@ -73,13 +73,19 @@ def serve(
         typer.Option("--reload", help="Watch the configuration: plugins, routes and log level change without restart."),
     ] = False,
     place: Annotated[str | None, typer.Option(hidden=True, help="Which of several processes this is.")] = None,
+    configuration: Annotated[int, typer.Option(hidden=True, help="Open file with the configuration in force.")] = -1,
 ) -> None:
     """Run the sidecar until SIGTERM or SIGINT."""
     from extproc.config import ConfigError, load
     from extproc.errors import GatewayError
 
     try:
-        loaded = load(config, os.environ)
+        if configuration >= 0:
+            from extproc.workers.given import take
+
+            loaded = take(configuration).loaded(os.environ)
+        else:
+            loaded = load(config, os.environ)
     except ConfigError as error:
         fail(str(error), 2)
     try:
@@ -87,7 +93,7 @@ def serve(
             from extproc.workers.supervisor import run as supervise
 
             arguments = [*(("--config", config) if config is not None else ()), *(("--reload",) if reload else ())]
-            supervise(loaded.config, arguments)
+            supervise(loaded, arguments)
             return
         from extproc.server import run
         from extproc.workers.place import place_of

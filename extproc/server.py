@@ -24,8 +24,9 @@ MAX_DIGITS = sys.int_info.str_digits_check_threshold
 def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False, place: Place | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second signal ends it at once.
 
-    With `reload`, the configuration at `reload_path` (as of `--config`) is watched. With `place` this is one process of
-    several: it serves there, and ends when its supervisor does.
+    The configuration at `reload_path` (as of `--config`) is watched: with `reload` to put it into force, as far as that
+    can be, else to tell what a restart would change. With `place` this is one process of several: it serves there, and
+    ends when its supervisor does.
 
     Raises:
         StartError: something cannot be bound or built.
@@ -33,7 +34,8 @@ def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False,
     # Whole numbers take time by the square of their digits to be read: 70 ms for a megabyte of those that are allowed.
     sys.set_int_max_str_digits(MAX_DIGITS)
     set_up(loaded.config.logging.level, loaded.config.logging.format)
-    for warning in loaded.warnings:
+    # Of several processes, the supervisor has said it.
+    for warning in loaded.warnings if place is None else ():
         log.warning("configuration: %s", warning)
     try:
         import uvloop
@@ -56,8 +58,7 @@ async def _serve(loaded: Loaded, reload_path: str | None, reload: bool, place: P
         await gateway.start()
         if line is not None:
             tasks.append(background.start("beat", line.beat))
-        if reload:
-            gateway.watch(reload_path, loaded)
+        gateway.watch(reload_path, loaded, reload=reload)
         await stopped.wait()
     finally:
         await gateway.stop()

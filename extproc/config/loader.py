@@ -27,6 +27,8 @@ class Loaded:
     config: GatewayConfig
     source: str
     warnings: tuple[str, ...] = ()
+    #: What was read; None for defaults.
+    text: str | None = None
 
 
 def load(
@@ -50,16 +52,17 @@ def load(
         loaded = Loaded(GatewayConfig(), DEFAULTS, (f"{where}; defaults are used, and {AUTH_IS_OFF}", *others))
     else:
         loaded = loads(found.text, found.source, validate=validate)
-    return replace(loaded, config=_sized(loaded.config, env))
+    return sized(loaded, env)
 
 
-def _sized(config: GatewayConfig, env: Mapping[str, str]) -> GatewayConfig:
+def sized(loaded: Loaded, env: Mapping[str, str]) -> Loaded:
     """With Envoy's memory as its container's limit has it, where the configuration does not say."""
-    limit = env.get(MEMORY_VARIABLE, "")
+    limit, config = env.get(MEMORY_VARIABLE, ""), loaded.config
     if config.envoy.max_heap is not None or not limit.isdecimal():
-        return config
+        return loaded
     heap = max(int(limit) * 3 // 4, LEAST_HEAP)
-    return config.model_copy(update={"envoy": config.envoy.model_copy(update={"max_heap": heap})})
+    envoy = config.envoy.model_copy(update={"max_heap": heap})
+    return replace(loaded, config=config.model_copy(update={"envoy": envoy}))
 
 
 def loads(text: str, source: str, *, validate: ValidatePlugins = validate_plugins) -> Loaded:
@@ -72,7 +75,7 @@ def loads(text: str, source: str, *, validate: ValidatePlugins = validate_plugin
         document = read_document(text)
     except BrokenDocument as broken:
         raise config_error(source, [broken.problem]) from None
-    return _Reading(document, source).loaded(validate)
+    return replace(_Reading(document, source).loaded(validate), text=text)
 
 
 class _Reading:

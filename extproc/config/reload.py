@@ -6,9 +6,10 @@ changes nothing: the last good configuration goes on.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from extproc.config import ConfigError, Loaded, load
+from extproc.config import ConfigError, GatewayConfig, Loaded, load
+from extproc.config.locate import DEFAULT_DIRECTORY, locate
 from extproc.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,37 @@ log = logging.getLogger(__name__)
 #: Seconds between looks. The kubelet takes up to a minute to bring a changed ConfigMap to its volume.
 INTERVAL = 1.0
 
-Apply = Callable[[Loaded], Awaitable[None]]
+#: Puts into force what can be, and names the sections that wait for a restart.
+Apply = Callable[[Loaded], Awaitable[Sequence[str]]]
+
+#: Sections that a reload puts into force; the others wait for a restart.
+RELOADED = frozenset({"scheduler", "logging", "routes"})
+
+
+def in_force(started: GatewayConfig, new: GatewayConfig) -> tuple[GatewayConfig, tuple[str, ...]]:
+    """What is in force in a gateway that started with one configuration and was given another; and what of that waits.
+
+    Envoy was started with the rest, or sockets were bound by it.
+    """
+    reloaded = RELOADED - {"routes"} if _routes_wait(started, new) else RELOADED
+    differ = changed(started, new)
+    config = started.model_copy(update={name: getattr(new, name) for name in differ if name in reloaded})
+    return config, tuple([name for name in differ if name not in reloaded])
+
+
+def _routes_wait(started: GatewayConfig, new: GatewayConfig) -> bool:
+    """Envoy was told what it does without a decision, and with answers; and sources of pods do not come later."""
+    before, after = started.routing(), new.routing()
+    return (
+        (before is None) != (after is None)
+        or new.rewrites_answers() > started.rewrites_answers()
+        or (after is not None and not after.pools <= started.all_pools().keys())
+    )
+
+
+def changed(started: GatewayConfig, new: GatewayConfig) -> tuple[str, ...]:
+    """Sections that differ."""
+    return tuple([name for name in GatewayConfig.model_fields if getattr(new, name) != getattr(started, name)])
 
 
 class Watcher:
@@ -47,6 +78,10 @@ class Watcher:
         self._metrics = metrics
         self._sleep = sleep
         self._error = ""
+        #: What was last looked into.
+        self._text: str | None = loaded.text
+        #: Sections of what is known that are not in force.
+        self._waiting: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
@@ -57,25 +92,44 @@ class Watcher:
     async def look(self) -> None:
         """One look. Raises nothing: what goes wrong is logged, once as long as it stays the same."""
         try:
-            loaded = await asyncio.to_thread(load, self._path, self._env)
+            loaded = await asyncio.to_thread(self._load)
         except ConfigError as error:
+            self._text = None
+            self._metrics.on_disk("rejected")
             if str(error) != self._error:
                 self._error = str(error)
                 self._metrics.reloaded("rejected")
                 # The error says it all, one mistake a line; where it was raised would only hide that.
                 log.error("configuration rejected, the last good one stays", extra={"detail": str(error)})  # noqa: TRY400
             return
+        if loaded is None:
+            return
         self._error = ""
+        self._text = loaded.text
         if loaded.config == self._known:
+            self._metrics.on_disk("pending" if self._waiting else "")
             return
         self._known = loaded.config
         for warning in loaded.warnings:
             log.warning("configuration: %s", warning)
         try:
-            await self._apply(loaded)
+            self._waiting = tuple(await self._apply(loaded))
         except Exception:
+            self._waiting = ("all",)
             self._metrics.reloaded("failed")
             log.exception("configuration not applied, the last good one stays")
         else:
-            self._metrics.reloaded("applied")
-            log.info("configuration applied", extra={"source": loaded.source})
+            self._metrics.reloaded("pending" if self._waiting else "applied")
+            if self._waiting:
+                extra = {"source": loaded.source, "sections": self._waiting}
+                log.warning("configuration pending: these sections wait for a restart", extra=extra)
+            else:
+                log.info("configuration applied", extra={"source": loaded.source})
+        self._metrics.on_disk("pending" if self._waiting else "")
+
+    def _load(self) -> Loaded | None:
+        """What is on disk; None where that was looked into already."""
+        found = locate(self._path, self._env, DEFAULT_DIRECTORY)
+        if found is not None and found.text == self._text:
+            return None
+        return load(self._path, self._env)

@@ -2,6 +2,7 @@
 """What is counted, in Prometheus' terms. Label values are bounded: see `MAX_MODELS`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import generate_latest
@@ -89,6 +90,16 @@ class Metrics:
             lambda: self.streams
         )
         self._models: set[str] = set()
+        self._on_disk = ""
+        for state in ("rejected", "pending"):
+            Gauge(
+                f"config_{state}",
+                "1: the configuration on disk is wrong, the next restart will fail."
+                if state == "rejected"
+                else "1: the next restart will change something.",
+                namespace=NAMESPACE,
+                registry=self.registry,
+            ).set_function(partial(self._is_on_disk, state))
 
     def watch_keys(self, rows: Rows) -> None:
         """Shows the key sets of the issuers: a row for each, when a scrape asks. Call it once."""
@@ -137,6 +148,9 @@ class Metrics:
     def watch_sharing(self, statistics: Callable[[], Mapping[str, float]]) -> None:
         """Shows what other gateways tell. Call it once."""
         self.registry.register(SharingGauges(statistics))
+
+    def _is_on_disk(self, state: str) -> float:
+        return float(self._on_disk == state)
 
     # The request path
 
@@ -198,8 +212,12 @@ class Metrics:
                 self._tokens.add((label, kind), tokens)
 
     def reloaded(self, result: str) -> None:
-        """A changed configuration was seen: `applied`, `rejected` as wrong, or `failed`."""
+        """A changed configuration was seen: `applied`, `pending` a restart, `rejected` as wrong, or `failed`."""
         self._reloads.add((result,))
+
+    def on_disk(self, state: str) -> None:
+        """What the configuration on disk is: `rejected`, `pending`, or "" for that in force."""
+        self._on_disk = state
 
     # Observers of the scheduler and its pool
 

@@ -12,11 +12,12 @@ import msgspec
 
 log = logging.getLogger(__name__)
 
-#: Bytes of a line: reasons are short, and the other end is our own.
-MAX_LINE = 1 << 16
+#: Bytes of a line: a configuration of a ConfigMap's 1 MiB, with escapes. The other end is our own.
+MAX_LINE = 8 << 20
 #: Seconds from one sign of life of a process that serves to the next.
 BEAT_INTERVAL = 1.0
 _BEAT = b"\n"
+_APPLIED = b'{"text":'
 
 
 class Instruction(msgspec.Struct, frozen=True):
@@ -37,6 +38,13 @@ class Status(msgspec.Struct, frozen=True):
     not_ready: str
     #: What is wrong where it is ready all the same; "": nothing.
     doubts: str = ""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What a process has put into force since it was started."""
+
+    #: Of the configuration.
+    text: str
 
 
 class Line:
@@ -70,6 +78,11 @@ class Line:
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(Status(not_ready, doubts)) + b"\n")
 
+    def applied(self, text: str) -> None:
+        """Says that the configuration of this text was put into force, as far as that can be."""
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(Applied(text)) + b"\n")
+
     async def beat(self) -> None:
         """Gives signs of life for as long as this process' loop turns."""
         while True:
@@ -86,12 +99,17 @@ class Line:
 
 
 async def read_status(
-    reader: asyncio.StreamReader, on_status: Callable[[Status], None], on_beat: Callable[[], None]
+    reader: asyncio.StreamReader,
+    on_status: Callable[[Status], None],
+    on_beat: Callable[[], None],
+    on_applied: Callable[[Applied], None],
 ) -> None:
     """Hands on what a process says, until its line ends."""
     # Half a line is the last word of one that was killed.
     while (line := await reader.readline()).endswith(b"\n"):
         if line == _BEAT:
             on_beat()
+        elif line.startswith(_APPLIED):
+            on_applied(msgspec.json.decode(line, type=Applied))
         else:
             on_status(msgspec.json.decode(line, type=Status))

@@ -6,6 +6,7 @@ It decides nothing and holds no state that a request needs: what it does beside 
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from extproc import __version__
-from extproc.config import GatewayConfig
+from extproc.config import Loaded
 from extproc.config.surfaces import surfaces
 from extproc.errors import GatewayError
 from extproc.process.background import Background
@@ -25,7 +26,8 @@ from extproc.process.build_info import compiled
 from extproc.process.logs import set_up
 from extproc.process.signals import on_termination
 from extproc.workers.admin import SharedAdmin
-from extproc.workers.control import BEAT_INTERVAL, MAX_LINE, Instruction, Status, read_status
+from extproc.workers.control import BEAT_INTERVAL, MAX_LINE, Applied, Instruction, Status, read_status
+from extproc.workers.given import Given
 from extproc.workers.place import Place, places
 
 log = logging.getLogger(__name__)
@@ -58,30 +60,42 @@ class WorkerError(GatewayError):
     """A process of the gateway cannot start; it has said why."""
 
 
-def run(config: GatewayConfig, arguments: Sequence[str]) -> None:
+def run(loaded: Loaded, arguments: Sequence[str]) -> None:
     """Serves until SIGTERM or SIGINT; a second signal ends it at once.
 
     Args:
-        config: of the gateway.
+        loaded: the configuration of the gateway.
         arguments: of `infer-gateway serve`, for each process.
 
     Raises:
         WorkerError: a process cannot start.
     """
-    set_up(config.logging.level, config.logging.format)
-    asyncio.run(Supervisor(config, arguments).run())
+    set_up(loaded.config.logging.level, loaded.config.logging.format)
+    for warning in loaded.warnings:
+        log.warning("configuration: %s", warning)
+    asyncio.run(Supervisor(loaded, arguments).run())
 
 
 class Supervisor:
     """The parent of all processes of one gateway."""
 
-    def __init__(self, config: GatewayConfig, arguments: Sequence[str]) -> None:
-        self._config = config
+    def __init__(self, loaded: Loaded, arguments: Sequence[str]) -> None:
+        config = self._config = loaded.config
+        self._in_force = InForce(Given(loaded.text, loaded.source))
         secret, gateway = secrets.randbits(64), secrets.randbits(64)
         every = places(config.transport)
         self._background = Background()
         self._processes = [
-            _Process(place, arguments, secret, gateway, self._changed, background=self._background) for place in every
+            _Process(
+                place,
+                arguments,
+                secret,
+                gateway,
+                self._changed,
+                background=self._background,
+                in_force=self._in_force,
+            )
+            for place in every
         ]
         self._admin = SharedAdmin(
             config.admin.host,
@@ -174,6 +188,17 @@ class Supervisor:
             log.info("ready")
 
 
+class InForce:
+    """The configuration that processes are started with: what is on disk may be wrong by now, or another one."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+
+    def applied(self, applied: Applied) -> None:
+        """A process has put it into force, as far as that can be; the others do as well."""
+        self.given = msgspec.structs.replace(self.given, applied=applied.text)
+
+
 class _Process:
     """One process, started again whenever it ends by itself."""
 
@@ -186,7 +211,9 @@ class _Process:
         changed: Callable[[], None],
         pace: Pace = PACE,
         background: Background | None = None,
+        in_force: "InForce | None" = None,
     ) -> None:
+        self._in_force = in_force or InForce(Given(None, ""))
         self._background = background or Background()
         self.place = place
         self._pace = pace
@@ -245,14 +272,18 @@ class _Process:
         """
         ours, theirs = socket.socketpair()
         with theirs:
+            configuration = self._in_force.given.memory()
             try:
                 # A session of its own: what a terminal sends to all is for the supervisor, which ends them in order.
                 process = self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=theirs.fileno(), start_new_session=True
-                )
+                    *self._command, "--configuration", str(configuration),
+                    stdin=theirs.fileno(), pass_fds=[configuration], start_new_session=True,
+                )  # fmt: skip
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                os.close(configuration)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
         was_ready = False
 
@@ -270,7 +301,7 @@ class _Process:
                 process.send_signal(signal.SIGTERM)
             instruction = Instruction(self._secret, self._gateway, self.restarts)
             writer.write(msgspec.json.encode(instruction) + b"\n")
-            await read_status(reader, on_status, alive.set)
+            await read_status(reader, on_status, alive.set, self._in_force.applied)
             return await process.wait(), was_ready
         except OSError:
             return await process.wait(), was_ready

@@ -12,10 +12,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from extproc.auth.base import Reason
+from extproc.discovery import contact
 from extproc.errors import saturated
 from extproc.outcome.outcome import Outcome
 from extproc.protocol.events import TokenUsage
 from extproc.telemetry.metrics import Metrics
+from extproc.tenancy.bodies import Bodies
 from extproc.workers.sums import restarts_page
 
 ROOT = Path(__file__).parents[2]
@@ -52,9 +54,14 @@ def exported() -> dict[str, frozenset[str]]:
     )
     metrics.plugin("p", "score")(0.001)
     metrics.plugin_fault("p", "score")
+    metrics.plugin_slow("p", "score")
     metrics.scraped(0.01)
     metrics.scrape_failed("timeout")
     metrics.reloaded("applied")
+    source = contact.Contact("file /pods.json")
+    source.failed(contact.Reason.NOT_FOUND, "No such file or directory")
+    metrics.watch_health(lambda: [("scrape", 1)], lambda: [{"pool": "default", **source.statistics()}], lambda: 0.0)
+    metrics.watch_bodies(Bodies(1 << 20, 1 << 20))
     metrics.watch_sharing(lambda: defaultdict(float, up=1.0))
     metrics.watch_keys(lambda: [{"issuer": "i", "keys": 1, "usable": True, "fetches": 2, "failures": 1, "age": 3.0}])
     families = text_string_to_metric_families(metrics.exposition().decode() + restarts_page({"0": 1}))

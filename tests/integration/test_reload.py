@@ -13,7 +13,10 @@ PREFIX = "A prefix that two requests share, before and after. " * 20
 
 
 async def test_plugins_change_and_what_they_remember_stays(tmp_path: Path) -> None:
-    async with gateway(configuration("{}", tmp_path), serve_arguments=["--reload"]) as running:
+    plugins = "{Filter: {enabled: [least-request]}, Score: {enabled: [{name: prefix-cache}]}}"
+    async with gateway(
+        configuration(f"scheduler: {{plugins: {plugins}}}", tmp_path), serve_arguments=["--reload"]
+    ) as running:
         first = await running.chat("one", system=PREFIX)
         path = running.stack.folder / "gateway.yaml"
         text = path.read_text()

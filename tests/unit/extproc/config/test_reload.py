@@ -1,10 +1,11 @@
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from extproc.config import Loaded, load
-from extproc.config.reload import Watcher
+from extproc.config import Loaded, load, loads
+from extproc.config.reload import Watcher, changed, in_force
 from extproc.telemetry.metrics import Metrics
 
 FIRST = "scheduler: {pluginConfig: [{name: least-request, args: {maxWaitingRequests: 5}}]}\n"
@@ -36,13 +37,20 @@ class Watched:
         self.applied: list[Loaded] = []
         self.metrics = Metrics(list)
         self.broken = False
+        self.waiting: tuple[str, ...] = ()
         path = str(self.volume.path)
         self.watcher = Watcher(path, {}, load(path, {}), self.apply, self.metrics)
 
-    async def apply(self, loaded: Loaded) -> None:
+    async def apply(self, loaded: Loaded) -> Sequence[str]:
         if self.broken:
             raise RuntimeError("cannot")
         self.applied.append(loaded)
+        return self.waiting
+
+    def on_disk(self) -> tuple[float, float]:
+        """Whether what is on disk is wrong, and whether it waits."""
+        value = self.metrics.registry.get_sample_value
+        return value("infer_gateway_config_rejected") or 0.0, value("infer_gateway_config_pending") or 0.0
 
     def count(self, result: str) -> bool:
         return f'infer_gateway_config_reloads_total{{result="{result}"}} 1.0' in self.metrics.exposition().decode()
@@ -112,3 +120,53 @@ async def test_it_looks_again_and_again(tmp_path: Path) -> None:
     with pytest.raises(Enough):
         await watcher.run()
     assert len(watched.applied) == 1
+
+
+async def test_what_waits_for_a_restart_is_told_and_shown_until_it_is_taken_back(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watched.waiting = ("listener",)
+    watched.volume.put(f"{FIRST}listener: {{port: 9}}\n")
+    for _ in range(3):
+        await watched.watcher.look()
+    (record,) = [one for one in caplog.records if one.message.startswith("configuration pending")]
+    assert record.message == "configuration pending: these sections wait for a restart"
+    assert vars(record)["sections"] == ("listener",)
+    assert watched.count("pending")
+    assert watched.on_disk() == (0.0, 1.0)
+    watched.volume.put("no: such: text")
+    await watched.watcher.look()
+    assert watched.on_disk() == (1.0, 0.0)
+    # Mended, and still waiting.
+    watched.volume.put(f"# mended\n{FIRST}listener: {{port: 9}}\n")
+    await watched.watcher.look()
+    assert watched.on_disk() == (0.0, 1.0)
+    watched.waiting = ()
+    watched.volume.put(FIRST)
+    await watched.watcher.look()
+    assert watched.on_disk() == (0.0, 0.0)
+
+
+def test_what_is_in_force_after_a_reload() -> None:
+    started = loads(FIRST, "x").config
+    new = loads(FIRST.replace("5", "6") + "listener: {port: 9}\nlogging: {level: debug}\n", "x").config
+    config, waiting = in_force(started, new)
+    assert waiting == ("listener",)
+    assert changed(started, config) == ("scheduler", "logging")
+    assert in_force(config, new) == (config, ("listener",))
+    assert in_force(started, started) == (started, ())
+
+
+def test_routes_wait_where_envoy_was_told_otherwise_or_pools_are_missing() -> None:
+    base = "pools: {a: {}, b: {}}\nroutes: [{model: m, targets: [{pool: a}]}]\n"
+    started = loads(base, "x").config
+    assert in_force(started, loads(base.replace("pool: a", "pool: b"), "x").config)[1] == ()
+    assert in_force(loads("{}", "x").config, loads("routes: [{model: m, targets: [{pool: default}]}]", "x").config)[
+        1
+    ] == ("routes",)
+    assert in_force(started, loads(base.replace("targets", "rewriteAnswers: true, targets"), "x").config)[1] == (
+        "routes",
+    )
+    more = base.replace("b: {}", "b: {}, c: {}").replace("pool: a", "pool: c")
+    assert in_force(started, loads(more, "x").config)[1] == ("pools", "routes")
