@@ -155,7 +155,7 @@ async def test_p2_subset_as_a_list(mode: str, tmp_path: Path) -> None:
 
 
 async def test_p1_p5_what_need_not_change_does_not(mode: str, tmp_path: Path) -> None:
-    config = configuration(DOCUMENT + "listener: {maxBodyBytes: 4Mi}\n", tmp_path)
+    config = configuration(DOCUMENT + "listener: {maxBodyBytes: 4Mi, maxUnsizedBodyBytes: 4Mi}\n", tmp_path)
     async with echoes(config, 1, lambda _, bootstrap: foreign(bootstrap, mode)) as ((pod,), stack, client):
         body = b'{"model" : "m", "prompt": "' + "ä\\u00e4 ".encode() * 300_000 + b'"}'
         control = {
