@@ -170,12 +170,7 @@ async def test_the_admin_pages(running: Gateway) -> None:
     assert sorted(row["address"] for row in rows) == sorted(running.fleet.addresses)
     decisions = (await running.stack.debug("/debug/decisions?limit=3"))["decisions"]
     assert len(decisions) == 3
-    assert set(decisions[0]["candidates"][0]["scores"]) == {
-        "least-request",
-        "kv-cache",
-        "least-latency",
-        "prefix-cache",
-    }
+    assert set(decisions[0]["candidates"][0]["scores"]) == {"least-cost"}
 
 
 async def test_envoy_warns_of_nothing_but_unstable_extensions(running: Gateway) -> None:
