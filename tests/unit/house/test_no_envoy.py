@@ -9,7 +9,10 @@ FOLDERS = ("tests/unit/", "tests/property/", "tests/conformance/")
 STARTS = re.compile(
     r"^from (?:extproc\.demo\.(?:stack|run)|support\.(?:gateway|foreign_envoy|picker)) import (.*)$", re.MULTILINE
 )
-ALLOWED = {"tests/conformance/test_endpoint_picker_protocol.py": "a sidecar alone, asked by a client of ext_proc"}
+ALLOWED = {
+    "tests/conformance/test_endpoint_picker_protocol.py": "a sidecar alone, asked by a client of ext_proc",
+    "tests/conformance/test_go_client.py": "likewise, by a client in Go",
+}
 
 
 def test_what_needs_no_envoy_starts_none() -> None:
