@@ -42,8 +42,7 @@ _OF_BODIES = (CONTENT_LENGTH, CONTENT_ENCODING)
 #: Of the processes of a gateway, where there are several. A crash is seen by the next request, which is tried at
 #: another process; this finds out which of them are starting, draining, or back.
 SIDECAR_HEALTH_CHECK = {
-    # A process that is frozen takes no calls, and gives none back: it is found out within a second, and its connections
-    # are closed, so that the calls that wait for it are tried at another process. The loop of one that is well is never
+    # A process that is frozen takes no calls: it is found out within a second. The loop of one that is well is never
     # held for a tenth of this.
     "timeout": "0.75s",
     "interval": "0.25s",
@@ -54,6 +53,9 @@ SIDECAR_HEALTH_CHECK = {
     "grpc_health_check": {"service_name": "readiness"},
     "always_log_health_check_failures": False,
 }
+
+#: And the calls that a frozen process has already: its connections are closed when a ping has no answer.
+SIDECAR_KEEPALIVE = {"interval": "0.25s", "timeout": "0.75s"}
 
 #: Envoy's word for what becomes of headers with underscores.
 _UNDERSCORES = {"drop": "ALLOW", "forward": "ALLOW", "reject": "REJECT_REQUEST"}
@@ -129,7 +131,7 @@ def render(config: GatewayConfig) -> str:
         "stable_filters_disabled": json.dumps(config.envoy.usage != "stable-filters"),
         "sidecar_endpoints": json.dumps(_processes(config.transport)),
         "sidecar_health_checks": json.dumps([] if config.transport.alone else [SIDECAR_HEALTH_CHECK]),
-        "sidecar_cut_when_unhealthy": json.dumps(not config.transport.alone),
+        "sidecar_keepalive": json.dumps(None if config.transport.alone else SIDECAR_KEEPALIVE),
         "health_path": dialects[0].health_path,
         "max_requests_per_connection": int(any(dialect.closes_connections for dialect in dialects)),
         "fallback": json.dumps(_WITHIN_POOL if config.routes else _LEAST_REQUEST),
