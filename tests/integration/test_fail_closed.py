@@ -130,7 +130,7 @@ SHAPES = [
     _one("an unknown coding", _POST, ("transfer-encoding", "xchunked"), body=b"0\r\n\r\n", **_nobody(501)),
     _one("dots in the path", "GET /a/../v1/files HTTP/1.1"),
     _one("an escaped slash", "GET /a%2f..%2fv1/files HTTP/1.1", **_nobody(307)),
-    _one("two slashes", "GET //v1//models HTTP/1.1"),
+    _one("two slashes", "GET //v1//files HTTP/1.1"),
     _raw("pipelined", "GET /a HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
          "GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n", answers=2,
          refused=(401, 401), passed=(200, 200), reaching=2),
