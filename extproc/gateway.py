@@ -364,7 +364,9 @@ class Gateway:
             admin = await self._admin.start()
             await self._cleanup.enter_async_context(self._feeds)
             if self._objective_watch is not None:
-                self._tasks.append(asyncio.create_task(self._objective_watch.run(self._objectives.found)))
+                self._tasks.append(
+                    self._background.start("objectives", partial(self._objective_watch.run, self._objectives.found))
+                )
             if self._nearby is not None:
                 self._tasks.append(
                     self._background.start("lead", partial(self._lead, self._nearby), needed=True, once=True)

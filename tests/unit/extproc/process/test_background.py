@@ -12,6 +12,7 @@ ELSEWHERE = {
     "extproc/process/background.py": "the one place",
     "extproc/discovery/union.py": "a group within a supervised task: what runs in it is kept, or ends it",
     "extproc/discovery/kubernetes/discovery.py": "a group within a supervised task, which dies with each of its members",
+    "extproc/discovery/kubernetes/objectives.py": "likewise",
     "extproc/transport/http2/call.py": "of one request, guarded there",
     "extproc/transport/listener.py": "of one connection, guarded there",
     "extproc/transport/grpcio.py": "within the stop, which waits for them",
