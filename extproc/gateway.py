@@ -301,7 +301,7 @@ class Gateway:
             max_body=config.listener.max_body_bytes,
             forward_token=config.auth is not None and config.auth.forward_token,
             bodies=self._bodies,
-            max_unsized=config.listener.max_unsized_body_bytes,
+            max_unsized=config.listener.unsized_limit,
             explain_to_clients=config.debug.response_header,
             sampler=None if config.tracing.endpoint is None else Sampler(config.tracing.sample_ratio, rng),
             shares_claim=config.debug.shares_claim,

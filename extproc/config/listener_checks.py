@@ -49,5 +49,5 @@ def _memory(listener: ListenerConfig, decoded: Decoded) -> Iterator[Problem]:
         else:
             reason = f"is too little for listener.maxBodyBytes: {units.format_size(listener.max_body_bytes)}"
             yield Problem(reason, ("envoy", "maxHeap"), hint=f"at least {size}")
-    if listener.max_unsized_body_bytes > listener.max_body_bytes:
+    if listener.unsized_limit > listener.max_body_bytes:
         yield Problem("is more than listener.maxBodyBytes", ("listener", "maxUnsizedBodyBytes"))

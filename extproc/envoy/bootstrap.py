@@ -109,7 +109,7 @@ def render(config: GatewayConfig) -> str:
         "connect_timeout": _seconds(config.envoy.connect_timeout),
         "retries": config.envoy.retries,
         "max_body_bytes": listener.max_body_bytes,
-        "max_unsized_body_bytes": listener.max_unsized_body_bytes,
+        "max_unsized_body_bytes": listener.unsized_limit,
         "max_heap_bytes": config.envoy.heap,
         "max_connections": min(MAX_CONNECTIONS, config.envoy.heap // CONNECTION_BYTES),
         "transport_socket": json.dumps(secrets_file.transport_socket(listener.tls, config.envoy.endpoints_file)),

@@ -73,6 +73,10 @@ class ListenerTlsConfig(Section):
     )
 
 
+#: Bytes of a body whose length is not known beforehand: a prompt of 250,000 tokens.
+UNSIZED_BODY = 1 << 20
+
+
 class ListenerConfig(Section):
     """Where Envoy takes requests."""
 
@@ -83,10 +87,10 @@ class ListenerConfig(Section):
         description="Largest request body, after it was decompressed: bytes, or a size such as 16Mi. What is larger"
         " gets a 413.",
     )
-    max_unsized_body_bytes: Annotated[int, Bytes(1 << 10, 1 << 30)] = Field(
-        default=1 << 20,
+    max_unsized_body_bytes: Annotated[int, Bytes(1 << 10, 1 << 30)] | None = Field(
+        default=None,
         description="Largest request body whose length is not told beforehand (no content-length): room is kept for so"
-        " much of each. What is larger gets a 413.",
+        " much of each. What is larger gets a 413. Left out: 1Mi, or maxBodyBytes where that is less.",
     )
     tls: ListenerTlsConfig | None = Field(default=None, description="TLS towards clients. Left out: plain text.")
     cors: CorsConfig | None = Field(
@@ -109,3 +113,9 @@ class ListenerConfig(Section):
         " them. forward: they do. reject: the request gets a 400. Names of the gateway's own are removed in any"
         " spelling.",
     )
+
+    @property
+    def unsized_limit(self) -> int:
+        """Bytes of a body without a length."""
+        given = self.max_unsized_body_bytes
+        return min(UNSIZED_BODY, self.max_body_bytes) if given is None else given

@@ -14,6 +14,8 @@ from support.picker import BODY, HEADERS, METHOD, picker, transport
 
 from extproc.protocol.events import BodyMode
 
+pytestmark = pytest.mark.integration
+
 SOURCE = Path(__file__).parents[1] / "support" / "go_client"
 #: Seconds to fetch and compile what Go's grpc is made of, on a machine that is busy.
 BUILD_TIMEOUT = 300
