@@ -14,8 +14,6 @@ TESTED_BY = {
     "extproc/convert/endpoint_picker.py": "tests/unit/extproc/convert/test_source.py",
     "extproc/convert/kthena.py": "tests/unit/extproc/convert/test_source.py",
     "extproc/convert/result.py": "tests/unit/extproc/convert/test_source.py",
-    "extproc/parsers/lenient.py": "tests/integration/test_bodies.py",
-    "extproc/request/reading.py": "tests/unit/extproc/request/test_pipeline.py",
     "extproc/demo/process.py": "tests/integration/test_commands.py",
     "extproc/demo/redis_server.py": "tests/integration/test_commands.py",
     "extproc/demo/run.py": "tests/integration/test_commands.py",
