@@ -27,7 +27,7 @@ _CASES = [*valid(NOW), *hostile(NOW)]
 #: Header values to start from: every valid and every hostile one.
 SEEDS = [value.encode("latin-1") for case in _CASES for value in case.authorization]
 #: What a status may be said with.
-STATUSES = {"missing_claim": 403, "keys_unavailable": 503}
+STATUSES = {"missing_claim": 403, "keys_unavailable": 503, "too_large": 431}
 
 #: JSON values, as text, that have fooled somebody before.
 _NASTY = (
@@ -94,7 +94,7 @@ def _verdict(auth: Authenticator, head: RequestHeaders) -> Identity | Reason:
     except Refusal as refusal:
         reason = Reason(refusal.detail)
         assert refusal.status == STATUSES.get(reason.value, 401)
-        assert "www-authenticate" in refusal.headers
+        assert ("www-authenticate" in refusal.headers) == (refusal.status != 431)
         return reason
     assert isinstance(found, Identity)
     return found

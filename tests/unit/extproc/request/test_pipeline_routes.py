@@ -193,7 +193,7 @@ def test_the_prefix_is_known_by_the_pods_name_of_the_model() -> None:
     world.mutation("m")
 
     def known(model: str) -> bool:
-        hashes, _ = index.hashes(model, parsed.prompt)
+        hashes, _ = index.hasher.hashes(model, parsed.prompt)
         return bool(index.match(hashes, world.pools["large"].store.snapshot(0.0)).any())
 
     assert known("org/m")
