@@ -119,11 +119,11 @@ class KubernetesDiscovery:
             # The controller keeps a slice for a Service without pods, too.
             if not slices.store.objects and not self.first_sync.is_set():
                 missing = f"there is no Service {self._namespace}/{wanted.name}, or no EndpointSlice for it"
-                slices.objection = Reason.NOT_FOUND, missing
+                slices.judge((Reason.NOT_FOUND, missing))
                 return
             lacking: list[str] = []
             pods = pods_of_slices(slices.store.objects, wanted.port, lacking.append)
-            slices.objection = (Reason.BAD_ANSWER, min(lacking)) if lacking else None
+            slices.judge((Reason.BAD_ANSWER, min(lacking)) if lacking else None)
             self._set(pods, publish)
 
         resource = Resource(
@@ -172,7 +172,7 @@ class KubernetesDiscovery:
                         label_selector(spec.selector.match_labels)
                     except ValueError as error:
                         objection = Reason.BAD_ANSWER, f"selector of {resource.name}: {error}"
-                pools.objection = objection
+                pools.judge(objection)
                 if spec == followed or (spec is not None and objection is not None):
                     continue
                 if following is not None:

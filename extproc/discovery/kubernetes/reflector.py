@@ -179,13 +179,8 @@ class Reflector(Generic[T]):
             raise
         return changed
 
-    @property
-    def objection(self) -> tuple[Reason, str] | None:
-        """Why what was answered names no pods, or not all: for whoever is told of changes to say, each time."""
-        return self._objection
-
-    @objection.setter
-    def objection(self, objection: tuple[Reason, str] | None) -> None:
+    def judge(self, objection: tuple[Reason, str] | None) -> None:
+        """Why the answer names no pods, or not all; None: nothing is wrong. Called after every change."""
         self._objection = objection
         self._reached()
 

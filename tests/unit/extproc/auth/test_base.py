@@ -35,6 +35,24 @@ def test_other_uris_are_an_error(uri: str) -> None:
         Issuer("i", (), uri)
 
 
+@pytest.mark.parametrize(
+    ("uri", "issuer", "says"),
+    [
+        ("https://h/jwks", "https://h", "not both"),
+        ("https://h/.well-known/openid-configuration", "", "give the issuer as oidcIssuer"),
+        ("", "file:///keys", "must begin with"),
+        ("", "https:///x", "must name a host"),
+        ("", "https://u:p@h", "must not hold credentials"),
+        ("", "https://h?x=y", "without query"),
+        ("", "https://h/.well-known/oauth-authorization-server/", "without query and without"),
+    ],
+)
+def test_keys_are_at_a_uri_or_where_a_discovery_document_says(uri: str, issuer: str, says: str) -> None:
+    assert Issuer("i", (), "", oidc_issuer="https://h/tenant").oidc_issuer == "https://h/tenant"
+    with pytest.raises(ValueError, match=says):
+        Issuer("i", (), uri, oidc_issuer=issuer)
+
+
 def test_an_empty_audience_is_an_error() -> None:
     with pytest.raises(ValueError, match="audience"):
         Issuer("i", ("a", ""), "https://h/x")

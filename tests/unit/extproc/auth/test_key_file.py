@@ -16,6 +16,19 @@ def text(*names: str) -> str:
     return "keys:\n" + "".join(f"- {{name: {name}, hash: {hashed(name)}}}\n" for name in names)
 
 
+async def test_the_keys_of_a_file_that_is_there_are_ready_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(text("a", "b"))
+    file = ApiKeyFile(str(path), poll=3600.0)
+    await file.start()
+    try:
+        assert file.ready
+        assert file.keys is not None
+        assert len(file.keys) == 2
+    finally:
+        await file.stop()
+
+
 async def test_a_changed_file_is_read_again_and_a_mistake_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,8 +8,8 @@ from extproc.config.decode import decode
 ORIGIN = "https://a.test"
 
 
-def found(listener: dict[str, Any]) -> list[str]:
-    decoded = decode({"listener": listener}, set())
+def found(listener: dict[str, Any], envoy: dict[str, Any] | None = None) -> list[str]:
+    decoded = decode({"listener": listener, "envoy": envoy}, set())
     problems = [*decoded.problems, *checks.problems(decoded, lambda _config: ())]
     return [problem.text("f").removeprefix("f: listener.") for problem in problems]
 
@@ -66,3 +66,37 @@ def test_what_is_wrong(listener: dict[str, Any], problem: str) -> None:
 def test_what_is_doubtful(listener: dict[str, Any], doubt: str) -> None:
     (text,) = doubts(listener)
     assert text.startswith(doubt)
+
+
+@pytest.mark.parametrize(
+    ("listener", "envoy", "problem"),
+    [
+        # Two bodies are to fit into three eighths of the heap.
+        (
+            {"maxBodyBytes": "1Gi"},
+            {},
+            "maxBodyBytes: needs envoy.maxHeap: 5462Mi, as room for two such bodies beside those of others",
+        ),
+        (
+            {"maxBodyBytes": "1Gi"},
+            {"maxHeap": "5461Mi"},
+            "f: envoy.maxHeap: is too little for listener.maxBodyBytes: 1Gi (at least 5462Mi)",
+        ),
+        (
+            {"maxBodyBytes": "1Mi", "maxUnsizedBodyBytes": "2Mi"},
+            {},
+            "maxUnsizedBodyBytes: is more than listener.maxBodyBytes",
+        ),
+    ],
+)
+def test_bodies_need_memory(listener: dict[str, Any], envoy: dict[str, Any], problem: str) -> None:
+    assert found(listener, envoy) == [problem]
+
+
+def test_memory_that_is_enough() -> None:
+    assert found({"maxBodyBytes": "1Gi"}, {"maxHeap": "5462Mi"}) == []
+
+
+def test_sizes_that_are_wrong_are_not_compared() -> None:
+    (text,) = found({"maxBodyBytes": "2Gi"}, {})
+    assert text.startswith("maxBodyBytes: must be")

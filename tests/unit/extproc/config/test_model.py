@@ -259,3 +259,13 @@ def test_roles_of_pods() -> None:
     assert config(disaggregation={"label": "x"}).disaggregation.roles() is None
     assert config(disaggregation={"thresholdTokens": 0}).disaggregation.roles() is not None
     assert config().disaggregation.label == "llm-d.ai/role"
+
+
+def test_pools_have_the_names_of_their_inference_pools_in_reference_metrics() -> None:
+    pools = {
+        "big": {"kubernetes": {"inferencePool": {"name": "llama-pool"}}},
+        "small": {"kubernetes": {"service": {"name": "vllm", "port": 8000}}},
+        "still": {"static": ["127.0.0.1:1"]},
+    }
+    names = {"default": "default", "big": "llama-pool", "small": "small", "still": "still"}
+    assert config(pools=pools).reference_names() == names

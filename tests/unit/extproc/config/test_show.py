@@ -218,3 +218,19 @@ def test_roles_of_pods_are_shown_where_they_count() -> None:
     shown = yaml.safe_load(dump(GatewayConfig.model_validate({"disaggregation": {"thresholdTokens": 5}})))
     assert shown["disaggregation"] == {"thresholdTokens": 5, "label": "llm-d.ai/role"}
     assert "disaggregation" not in yaml.safe_load(dump(GatewayConfig()))
+
+
+def test_objectives_are_shown_behind_a_foreign_data_plane_only() -> None:
+    foreign = effective("transport: {dataPlane: foreign}")
+    assert foreign["objectives"] == GatewayConfig().objectives.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert "objectives" not in effective("transport: {dataPlane: own}")
+
+
+@pytest.mark.parametrize("text", [".nan", "-.inf", "1e999", "9" * 5000])
+def test_text_that_looks_like_a_number_beyond_the_limits_stays_text(text: str) -> None:
+    config = GatewayConfig.model_validate({"auth": {"jwksUri": KEYS, "audiences": [text]}})
+    shown = dump(config)
+    assert f"'{text}'" in shown
+    again = loads(shown, "f").config
+    assert again.auth is not None
+    assert again.auth.audiences == (text,)

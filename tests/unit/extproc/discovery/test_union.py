@@ -4,7 +4,9 @@ from collections.abc import Sequence
 import pytest
 
 from extproc.discovery.base import Publish
+from extproc.discovery.contact import Contact
 from extproc.discovery.union import UnionDiscovery
+from extproc.process.background import Background
 from scheduler.types import Pod
 
 A, B, C = (Pod(f"10.0.0.{number}:80") for number in (1, 2, 3))
@@ -13,7 +15,7 @@ A, B, C = (Pod(f"10.0.0.{number}:80") for number in (1, 2, 3))
 class Source:
     """Publishes what the test wants, when it wants."""
 
-    contacts = ()
+    contacts: Sequence[Contact] = ()
 
     def __init__(self) -> None:
         self.first_sync = asyncio.Event()
@@ -183,3 +185,41 @@ async def test_of_nothing() -> None:
     await union.first_sync.wait()
     await stop(task)
     assert published == []
+
+
+async def test_a_source_that_dies_is_away_and_starts_again() -> None:
+    class Dies(Source):
+        def __init__(self) -> None:
+            super().__init__()
+            self.contact = Contact("file a")
+            self.contacts = (self.contact,)
+            self.runs = 0
+
+        async def run(self, publish: Publish) -> None:
+            self.runs += 1
+            if self.runs == 1:
+                self.contact.reached()
+                raise ValueError("a fault")
+            await super().run(publish)
+
+    dies, well, pause = Dies(), Source(), Patience()
+    background = Background(sleep=pause)
+    published: list[list[Pod]] = []
+    union = UnionDiscovery((dies, well), sleep=Patience(), background=background)
+    task = asyncio.create_task(union.run(lambda pods: published.append(list(pods))))
+    await well.started.wait()
+    await settle()
+    row = dies.contact.statistics()
+    assert (row["up"], row["reason"], row["error"]) == (False, "fault", "ValueError: a fault")
+    assert list(background.deaths()) == [("discovery", 1)]
+    assert union.contacts == [dies.contact]
+    # The other does not notice.
+    well.publish([B])
+    pause.over.set()
+    await dies.started.wait()
+    dies.publish([A])
+    for source in (dies, well):
+        source.first_sync.set()
+    await union.first_sync.wait()
+    await stop(task)
+    assert published == [[A, B]]

@@ -80,6 +80,32 @@ async def test_trouble_is_said() -> None:
     assert "no answer; trying again" in out.getvalue()
 
 
+async def test_a_source_of_pods_that_is_away_is_said_beside_ready() -> None:
+    found = await Busy().summary()
+    found["discovery"] = [{"source": "dns a", "error": ""}, {"source": "dns b", "error": "no such name\x1b"}]
+    out = StringIO()
+    Console(file=out, width=160).print(show.render(frame(found, found, 1.0), "x:1", 160, 50, "", UTC))
+    assert "ready; dns b: no such name\\u001b  up" in out.getvalue()
+    assert "dns a" not in out.getvalue()
+
+
+async def test_costs_are_shown_where_decisions_have_one() -> None:
+    gateway = Busy()
+    gateway.request(request_id="dear")
+    gateway.request(request_id="unknown")
+    found = await gateway.summary()
+    unknown, dear = found["decisions"]
+    best = dear["candidates"][0] | {"cost": {"words": "1.5 s to compute", "seconds": 1.5}}
+    rest = {name: value for name, value in unknown["candidates"][0].items() if name != "cost"}
+    found["decisions"] = [unknown | {"candidates": [rest]}, dear | {"candidates": [best]}]
+    for width, ends in ((160, {"unknown": "–", "dear": "1.5 s to compute"}), (119, {"unknown": "–", "dear": "1.5 s"})):
+        out = StringIO()
+        Console(file=out, width=width).print(show.render(frame(found, found, 1.0), "x:1", width, 50, "", UTC))
+        for request_id, end in ends.items():
+            (line,) = [line for line in out.getvalue().splitlines() if request_id in line]
+            assert line.rstrip().endswith(end), line
+
+
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 24), (160, 50), (250, 100)])
 async def test_two_hundred_pods_fit_on_the_screen(width: int, height: int) -> None:
     gateway = Busy(pods=200)

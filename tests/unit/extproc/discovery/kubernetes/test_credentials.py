@@ -116,6 +116,19 @@ def test_a_client_certificate_needs_no_place_to_write(monkeypatch: pytest.Monkey
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+def test_where_there_are_no_files_in_memory_a_client_certificate_leaves_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")  # as outside Linux
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    one, other = trustme.CA().issue_cert("client.example"), trustme.CA().issue_cert("other.example")
+    certificate, key = one.cert_chain_pems[0].bytes(), one.private_key_pem.bytes()
+    assert Credentials(Cluster(server=SERVER, certificate=certificate, key=key)).access().tls is not None
+    with pytest.raises(CredentialsError, match="cannot be used"):
+        Credentials(Cluster(server=SERVER, certificate=certificate, key=other.private_key_pem.bytes())).access()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_key_with_a_password_does_not_ask_at_the_terminal() -> None:
     from cryptography.hazmat.primitives import serialization
 
