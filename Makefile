@@ -122,13 +122,14 @@ PURE_FILES := extproc/errors.py extproc/fetch/*.py extproc/protocol/*.py extproc
 	extproc/request/mutation.py extproc/request/rewrite_body.py extproc/request/rewrite_answer.py \
 	extproc/routing/*.py extproc/outcome/*.py extproc/outcome/usage/*.py \
 	extproc/telemetry/instruments.py extproc/telemetry/decision_log.py extproc/telemetry/access_log.py \
-	extproc/telemetry/tracing.py extproc/telemetry/finished.py \
-	extproc/process/build_info.py extproc/admin/summary.py extproc/admin/top/frame.py extproc/admin/top/show.py \
+	extproc/telemetry/tracing.py extproc/telemetry/finished.py extproc/telemetry/trace_context.py \
+	extproc/process/build_info.py extproc/process/files.py extproc/tenancy/*.py \
+	extproc/admin/columns.py extproc/admin/address.py extproc/admin/summary.py extproc/admin/top/frame.py extproc/admin/top/show.py \
 	extproc/transport/http2/frames.py extproc/transport/http2/connection.py extproc/transport/http2/requests.py \
 	extproc/transport/http2/stream.py extproc/transport/grpc_status.py extproc/transport/budget.py extproc/transport/health.py \
 	extproc/workers/place.py extproc/workers/merge.py extproc/sharing/replica.py extproc/sharing/topic.py \
 	extproc/sharing/message.py extproc/sharing/journal.py extproc/sharing/group.py extproc/sharing/secret.py \
 	extproc/sharing/redis/clock.py extproc/workers/sums.py \
 	extproc/discovery/*.py extproc/discovery/dns/*.py extproc/discovery/kubernetes/*.py extproc/fleet/scrape.py \
-	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py
+	scheduler/*.py scheduler/plugins/*.py scheduler/pool/*.py scheduler/prefix/*.py
 PURE := $(subst $(space),$(comma),$(strip $(PURE_FILES)))

@@ -1,6 +1,6 @@
 from typing import Any
 
-from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all
+from extproc.workers.merge import decisions_of_all, matches_of_all, rows_of_all, sources_of_all
 
 
 def row(address: str, in_flight: int, pool: str | None = None) -> dict[str, object]:
@@ -25,6 +25,23 @@ def test_the_larger_of_each_count_is_true() -> None:
 
 def test_a_pod_in_two_pools() -> None:
     assert len(rows_of_all([[row("a", 1, "x"), row("a", 1, "y")], [row("a", 1, "x")]])) == 2
+
+
+def source(up: bool, seconds: float, pool: str = "x", name: str = "dns") -> dict[str, object]:
+    return {"pool": pool, "source": name, "up": up, "seconds_since_contact": seconds}
+
+
+def test_a_source_is_as_the_process_that_reaches_it_worst_has_it() -> None:
+    up, late, down, longer_down = source(True, 1.0), source(True, 9.0), source(False, 2.0), source(False, 3.0)
+    for worse, better in ((late, up), (down, late), (longer_down, down)):
+        for pages in ([[worse], [better]], [[better], [worse]]):
+            assert sources_of_all(pages) == [worse]
+
+
+def test_sources_of_a_pool_and_pools_of_a_source() -> None:
+    rows = [source(True, 1.0), source(True, 2.0, name="kubernetes"), source(False, 3.0, pool="y")]
+    assert sources_of_all([rows, rows[:1], []]) == rows
+    assert sources_of_all([]) == []
 
 
 def test_decisions_newest_first() -> None:

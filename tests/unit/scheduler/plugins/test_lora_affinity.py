@@ -6,7 +6,7 @@ from support.snapshots import P, cycle, request, snapshot
 from scheduler.builder import build
 from scheduler.config import SchedulerConfig
 from scheduler.cycle import schedule
-from scheduler.plugins.lora_affinity import LoraAffinity, LoraAffinityParams
+from scheduler.plugins.lora_affinity import MOST_ADAPTERS, LoraAffinity, LoraAffinityParams
 from scheduler.registry import in_tree_registry
 from scheduler.types import Adapters, Snapshot
 
@@ -84,6 +84,20 @@ def test_without_a_known_number_of_places_not_without_end() -> None:
     for name in names:
         send(plugin, name, 0, snapshot(adapters(name, capacity=0), adapters(capacity=0)))
     assert len(list(plugin.memory())) == 256
+
+
+def test_names_that_engines_report_not_without_end() -> None:
+    plugin = LoraAffinity(LoraAffinityParams())
+    names = " ".join(f"m{number}" for number in range(MOST_ADAPTERS))
+    send(plugin, "m0", 0, snapshot(adapters(names, capacity=0), adapters(capacity=0)))
+    late = snapshot(adapters(capacity=0), adapters("late", capacity=0))
+    send(plugin, "late", 1, late)
+    assert list(plugin.memory()) == [(late.pods[0].address, b"m0")]
+    # One too many is found for as long as its engine reports it.
+    assert plugin.keep(request(model="late"), late, cycle()).tolist() == [False, True]
+    idle = snapshot(adapters(), adapters())
+    assert plugin.keep(request(model="late"), idle, cycle()).tolist() == [True, True]
+    assert plugin.keep(request(model="m0"), idle, cycle()).tolist() == [True, False]
 
 
 def test_what_other_processes_sent_is_known() -> None:

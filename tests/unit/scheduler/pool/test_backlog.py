@@ -46,6 +46,31 @@ def test_the_model_works_off_the_oldest() -> None:
     assert backlog.by(100.0) == 0.0
 
 
+def test_the_model_works_off_one_to_the_last_bit() -> None:
+    backlog = Backlog()
+    first, second = Waiting(), Waiting()
+    for request in (first, second):
+        backlog.add(request, 1, DRAIN, 0.0)
+    backlog.begin(first, 1.0)
+    assert (first.left, second.left) == (0.0, DRAIN)
+    assert backlog.by(1.0) == DRAIN
+
+
+def test_those_that_ended_do_not_pile_up_behind_one_that_waits() -> None:
+    backlog = Backlog()
+    (oldest,) = sent(backlog, 10_000)
+    for _ in range(1000):
+        (other,) = sent(backlog, 20_000)
+        backlog.begin(other, 0.0)
+    assert max(len(backlog._waiting), len(backlog._undone)) < 100
+    # And the one is still there, for the model and for a page of metrics.
+    assert backlog.by(0.0) == pytest.approx(1.0)
+    (newest,) = sent(backlog, 40_000, now=0.5 / DRAIN)
+    assert (oldest.left, newest.left) == (pytest.approx(0.5), pytest.approx(4.0))
+    assert backlog.counted(1001, 1.0, 0.0) == [oldest]
+    assert backlog.by(0.5 / DRAIN) == pytest.approx(4.0)
+
+
 def test_time_that_goes_back_changes_nothing() -> None:
     backlog = Backlog()
     sent(backlog, 10_000, now=5.0)

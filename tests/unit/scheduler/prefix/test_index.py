@@ -145,6 +145,16 @@ class TestHashes:
 
 
 class TestMatch:
+    @pytest.mark.parametrize("count", [3, 40])
+    def test_one_snapshot_again_and_again(self, count: int) -> None:
+        of, pods = index(), fleet(count)
+        of.record(chain(of, "aaaa"), address(0))
+        assert blocks(of, "aaaa", pods) == blocks(of, "aaaa", pods) == [1] + [0] * (count - 1)
+        # Of pods that got or lost their place in the index since.
+        of.record(chain(of, "aaaa"), address(2))
+        of.forget(address(0))
+        assert blocks(of, "aaaa", pods) == [0, 0, 1] + [0] * (count - 3)
+
     def test_an_empty_index_matches_nothing(self) -> None:
         of = index()
         assert blocks(of, "aaaabbbb", fleet(3)) == [0, 0, 0]
@@ -336,6 +346,14 @@ class TestForget:
         assert of._slots == 4
         assert blocks(of, "aaaa", fleet(4)) == [0, 0, 0, 0]
 
+    def test_another_secret_leaves_nothing_of_any(self) -> None:
+        of = index()
+        for row in range(2):
+            of.record(chain(of, "aaaabbbb"), address(row))
+        of.reseed(2)
+        assert blocks(of, "aaaabbbb", fleet(2)) == [0, 0]
+        assert (of.entries, of.hashes_known) == (0, 0)
+
 
 class TestNewest:
     def test_it_makes_another_index_forget_in_the_same_order(self) -> None:
@@ -479,6 +497,24 @@ class TestFolded:
         assert blocks(of, self.TEXT[:20], fleet(2)) == [5, 0]
         assert (self.known(of), of.entries, of.hashes_known) == (16, 16, 16)
 
+    def test_a_pod_that_holds_what_is_before_it_alone(self) -> None:
+        of = index(max_blocks=32, max_blocks_per_pod=1024)
+        longer = self.TEXT + self.TEXT[::-1]
+        of.record(chain(of, longer), address(0))
+        of.record(chain(of, self.TEXT), address(1))
+        assert blocks(of, longer, fleet(3)) == [32, 16, 0]
+        assert (self.known(of), of.entries, of.hashes_known) == (4, 48, 32)
+
+    def test_all_pods_that_hold_it_know_it_when_unfolded(self) -> None:
+        of = index(max_blocks=16, max_blocks_per_pod=1024)
+        undo = [of.record(chain(of, self.TEXT), address(row)) for row in range(2)]
+        assert blocks(of, self.TEXT[:20], fleet(3)) == [5, 5, 0]
+        assert (self.known(of), of.entries, of.hashes_known) == (16, 32, 16)
+        undo[0]()
+        assert blocks(of, self.TEXT[:20], fleet(3)) == [0, 5, 0]
+        undo[1]()
+        assert (self.known(of), of.entries, of.hashes_known, of._folded) == (0, 0, 0, {})
+
     def test_a_unit_that_begins_alike_on_another_pod(self) -> None:
         of = index(max_blocks=16, max_blocks_per_pod=1024)
         undo = of.record(chain(of, self.TEXT), address(0))
@@ -495,6 +531,37 @@ class TestFolded:
         undo[0]()
         assert blocks(of, self.TEXT, fleet(2)) == [0, 16]
         of.forget(address(1))
+        assert (self.known(of), of.entries, of.hashes_known, of._folded) == (0, 0, 0, {})
+
+    # A process with another `max_blocks_per_pod` cuts prompts elsewhere: what ends a unit here is within one of its.
+
+    def test_one_that_another_process_cuts_elsewhere(self) -> None:
+        of = index(max_blocks=16, max_blocks_per_pod=1024)
+        here, there = [made(1, 2, 3, 4)], [made(1, 2, 3), made(4, 5, 6)]
+        undo = of.record(here, address(0))
+        told = of.record_note(note(*there), address(1))
+        assert of.match(here, fleet(3)).tolist() == [1, 1, 0]
+        assert of.match(there, fleet(3)).tolist() == [pytest.approx(4 / 6), 1, 0]
+        assert (of.entries, of.hashes_known) == (10, 6)
+        told()
+        assert of.match(here, fleet(2)).tolist() == [1, 0]
+        assert (of.entries, of.hashes_known) == (4, 4)
+        undo()
+        assert (self.known(of), of.entries, of.hashes_known, of._folded) == (0, 0, 0, {})
+
+    def test_one_whose_last_block_the_pod_holds_already(self) -> None:
+        of = index(max_blocks=16, max_blocks_per_pod=1024)
+        # What came before these is not known here, and was left out.
+        told = of.record_note(note(made(4, 5, 6)), address(0))
+        here = [made(1, 2, 3, 4)]
+        undo = of.record(here, address(0))
+        assert of.match(here, fleet(2)).tolist() == [1, 0]
+        # The block that both have counts once, and stays with the one that is left.
+        assert (of.entries, of.hashes_known) == (6, 6)
+        told()
+        assert of.match(here, fleet(2)).tolist() == [1, 0]
+        assert (of.entries, of.hashes_known) == (4, 4)
+        undo()
         assert (self.known(of), of.entries, of.hashes_known, of._folded) == (0, 0, 0, {})
 
 
@@ -517,6 +584,15 @@ class TestRoom:
             True,
         ]
         assert all(blocks(of, self.text(number, 400), fleet(2))[1] > 0 for number in range(4))
+
+    def test_what_is_told_again_changes_nothing(self) -> None:
+        of = index()
+        for _ in range(2):
+            of.set_room(address(0), 8)
+            of.record(chain(of, "aaaabbbbcccc"), address(0))
+            assert blocks(of, "aaaabbbbcccc", fleet(1)) == [2]
+        of.set_room(address(1), 0)
+        assert of.entries == 2
 
     def test_it_may_shrink_and_be_unknown_again(self) -> None:
         of = index()
