@@ -1,4 +1,4 @@
-"""What this process tells other gateways and hears of them, by the carrier that the configuration names."""
+"""Events that this process sends to and receives from other gateways, over the configured carrier."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ class Gateways:
         self._watching: asyncio.Task[None] | None = None
 
     def teller(self, topic: str) -> Callable[[Event], None]:
-        """What tells others of the events of a topic."""
+        """A function that queues events of a topic for the other gateways."""
         add = self._journal.add
 
         def tell(event: Event) -> None:

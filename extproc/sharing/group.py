@@ -102,8 +102,8 @@ class Group:
         me: this process.
         epoch: of this run of it.
         topics: what is shared, by name.
-        on_asked: called when all that this process has in flight is to be told.
-        on_cold: called with a process that this one is to tell what plugins noted.
+        on_asked: called when this process must send all its requests in flight.
+        on_cold: called with a process to which this one must send the plugins' notes.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Group:
         self.seal = b""
         #: Messages that came twice, or too late.
         self.duplicates = 0
-        #: Messages that never came, as far as their numbers tell.
+        #: Messages that never came: gaps in the message numbers.
         self.lost = 0
         #: Events and messages that are not understood.
         self.unknown = 0
@@ -192,7 +192,7 @@ class Group:
         """Takes in a message that was sent at `at` and is heard at `now`."""
         origin = message.origin
         if origin == self._me:
-            # What others took back, when they heard nothing of this process, is theirs to be told again.
+            # Processes that heard nothing of this one removed its requests: they need its requests again.
             if message.epoch == self._epoch and self.hearing.echo(at, now):
                 self._on_asked()
             return
@@ -267,9 +267,9 @@ class Group:
                 self._gone(origin)
 
     def _tells(self, to: Origin, now: float) -> bool:
-        """Whether this process tells another what was noted: one does, by a rule that all apply alike.
+        """Whether this process sends the plugins' notes to `to`: one process does, by a rule that all apply alike.
 
-        The least of those that did not ask themselves a moment ago, or else of all.
+        The sender is the least process of those that did not ask for notes within `COLD_INTERVAL`, or else of all.
         """
         asked = {origin: member.cold_at for origin, member in self._members.items() if origin != to}
         asked[self._me] = self._cold_at

@@ -1,4 +1,4 @@
-"""What this process tells other machines: events, collected into numbered messages. Pure.
+"""Outgoing events for other machines, collected into numbered messages. Pure.
 
 Bounded: where a carrier does not take messages for long, events are dropped, and the next message has all that is in
 flight in their place.
@@ -16,7 +16,7 @@ from scheduler.pool.shared import Event
 MAX_WAITING: Final = 20_000
 #: Events of one message. A receiver takes some milliseconds for so many.
 MAX_EVENTS: Final = 1_000
-#: Processes that are told notes one after the other; one more asks again.
+#: Processes that may queue for the plugins' notes, sent to one after the other; one more asks again.
 MAX_LETTERS: Final = 16
 #: Seconds between two messages of all that is in flight: each is as long as the requests are many.
 WHOLE_INTERVAL: Final = 1.0
@@ -79,7 +79,7 @@ class Journal:
         return bool(self._waiting or self._letters)
 
     def tell_notes(self, to: Origin) -> None:
-        """One process is to be told what plugins noted: piece by piece, whenever nothing else waits."""
+        """Queues the plugins' notes for one process: piece by piece, whenever nothing else waits."""
         if len(self._letters) < MAX_LETTERS and all(other != to for other, _ in self._letters):
             self._letters.append((to, self._notes()))
             self._on_event()
@@ -90,22 +90,22 @@ class Journal:
                 yield name, event
 
     def tell_all(self) -> None:
-        """All that is in flight is to be told anew."""
+        """Marks all requests in flight to be sent anew."""
         self._whole = True
 
     def take(self, now: float, *, wanted: tuple[Origin, ...] = (), cold: bool = False, last: bool = False) -> bytes:
-        """The next message. With nothing to tell it is a sign of life.
+        """The next message. Without events the message is a heartbeat.
 
-        What is in flight is told at most every `WHOLE_INTERVAL`, by whatever number of others it was asked for.
+        All requests in flight are sent at most every `WHOLE_INTERVAL`, however many processes asked for them.
 
         Args:
             now: monotonic seconds.
-            wanted: processes that are to tell all.
-            cold: whether this process is to be told what plugins of others noted.
+            wanted: processes that are to send all their requests in flight.
+            cold: whether this process needs the notes of other processes' plugins.
             last: whether this process ends.
         """
         if self._whole and now - self._whole_at >= WHOLE_INTERVAL and not last:
-            # What waits is told after it: who is told twice of a request counts it once.
+            # Waiting events are sent after the snapshot: a receiver counts a request that comes twice once.
             events = {
                 name: [topic.outward(event, now) for event in topic.in_flight()] for name, topic in self._topics.items()
             }

@@ -13,7 +13,7 @@ import msgspec
 FORMAT: Final = b"1"
 #: Bytes of one message. The largest are snapshots: 20 to 40 bytes a request in flight, of which there may be 100,000.
 MAX_MESSAGE: Final = 4 << 20
-#: Bytes by which a gateway is told from others.
+#: Bytes of a gateway's identifier.
 HOST_BYTES: Final = 8
 
 _Natural = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
@@ -35,7 +35,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     epoch: _Natural
     #: Of this message in the epoch; the first is 0.
     number: _Natural
-    #: What tells the group's secret from others, and nothing of it.
+    #: Fingerprint of the group's secret; does not reveal the secret.
     seal: Annotated[bytes, msgspec.Meta(max_length=16)]
     #: By topic.
     events: dict[str, list[msgspec.Raw]]
@@ -45,7 +45,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     last: bool = False
     #: Processes whose messages were lost, or not heard from their first on: each is to send a whole one.
     wanted: tuple[tuple[bytes, str], ...] = ()
-    #: Whether the process has just come, or lost something: one of the others is to tell it what plugins noted.
+    #: Whether the process has just come, or lost something: one of the others is to send it the plugins' notes.
     cold: bool = False
     #: The only process that the events are for; without any, they are the last ones for it.
     to: tuple[bytes, str] | None = None

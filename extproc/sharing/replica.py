@@ -47,7 +47,7 @@ class Replica:
         self._store: SharedStore | None = None
 
     def share_store(self, store: SharedStore) -> None:
-        """The store whose requests in flight others are to be told of. Once, before the first."""
+        """Sets the store whose requests in flight are shared. Once, before the first request."""
         self._store = store
 
     def share_plugins(self, profile: Profile) -> None:
@@ -80,7 +80,7 @@ class Replica:
         return partial(self._tell, (UNDONE, number))
 
     def in_flight(self) -> list[Event]:
-        """What one that was just started has to be told at once: this process' requests in flight."""
+        """This process' requests in flight: a process that was just started needs them at once."""
         return [] if self._store is None else list(self._store.own())
 
     def notes(self) -> Iterator[Event]:

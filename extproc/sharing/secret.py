@@ -14,7 +14,7 @@ class Secret(msgspec.Struct, frozen=True):
 
     #: Seeds hashes. 64 bits.
     seed: int
-    #: Tells equal secrets from others, and nothing of them that could be used.
+    #: Fingerprint: equal for equal secrets, and of no use to an attacker.
     seal: bytes
 
 

@@ -104,7 +104,7 @@ class Shared:
         return reason or ("" if self.gateways is None else self.gateways.not_ready())
 
     async def start(self, background: Background | None = None) -> None:
-        """Begins to tell and to hear. `background` starts again what died.
+        """Begins to send and to receive. `background` restarts tasks that died.
 
         Raises:
             OSError: a socket cannot be bound, or the secret's file not be read.
@@ -137,7 +137,7 @@ class Shared:
         return counts
 
     def statistics(self) -> Mapping[str, float]:
-        """Numbers of what other gateways tell, by name; empty where none do."""
+        """Statistics of the sharing with other gateways, by name; empty where no gateway shares."""
         return {} if self.gateways is None else self.gateways.statistics()
 
 

@@ -17,7 +17,7 @@ class NotUnderstood(Exception):
 
 
 class Incoming(Protocol):
-    """Takes in what one other process tells of a topic."""
+    """Applies the events of one other process on a topic."""
 
     def apply(self, event: Sequence[Any], /) -> None:
         """Does here what was done there.
@@ -40,7 +40,7 @@ class Topic(Protocol):
         ...
 
     def in_flight(self) -> list[Event]:
-        """What another process has to be told at once when it comes."""
+        """Events for requests in flight: a process that comes needs them at once."""
         ...
 
     def notes(self) -> Iterator[Event]:
@@ -80,7 +80,7 @@ class DistantTopic(Topic, Protocol):
     def other(self) -> DistantIncoming: ...
 
     def outward(self, event: Event, now: float, /) -> Sequence[Any]:
-        """An event as other machines are told of it: with ages in the place of times."""
+        """An event in the form sent to other machines: with ages in the place of times."""
         ...
 
     def inward(self, event: Sequence[Any], at: float, /) -> Sequence[Any]:

@@ -31,7 +31,7 @@ class SharedAdmin(AdminPages):
         host: to bind.
         port: to bind; 0 for a free one.
         sockets: path of the socket of each process, by its name.
-        runs: what tells this run of each process from its others.
+        runs: identifier of the current run of each process.
         not_ready: why no process can decide, or "".
         restarts: how often each process was started again.
         doubts: what is wrong though one can decide, or "".

@@ -21,11 +21,11 @@ _APPLIED = b'{"text":'
 
 
 class Instruction(msgspec.Struct, frozen=True):
-    """What a process is told at its start."""
+    """The supervisor's message to a process at its start."""
 
-    #: Seeds what all processes must hash alike. 64 bits.
+    #: Seed of the hashes that all processes must compute alike. 64 bits.
     secret: int
-    #: Tells this gateway from others. 64 bits.
+    #: Identifier of this gateway. 64 bits.
     gateway: int
     #: Which run of the process this is: larger than that of any before.
     run: int
@@ -74,12 +74,12 @@ class Line:
         return msgspec.json.decode(data, type=Instruction)
 
     def tell(self, not_ready: str, doubts: str = "") -> None:
-        """Says how this process is. `not_ready`: why it is not, or ""; `doubts`: what is wrong all the same, or ""."""
+        """Reports the status. `not_ready`: why it is not ready, or ""; `doubts`: what is wrong all the same, or ""."""
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(Status(not_ready, doubts)) + b"\n")
 
     def applied(self, text: str) -> None:
-        """Says that the configuration of this text was put into force, as far as that can be."""
+        """Reports that the configuration of this text was put into force, as far as that can be."""
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(Applied(text)) + b"\n")
 
@@ -104,7 +104,7 @@ async def read_status(
     on_beat: Callable[[], None],
     on_applied: Callable[[Applied], None],
 ) -> None:
-    """Hands on what a process says, until its line ends."""
+    """Hands on a process's messages, until its line ends."""
     # Half a line is the last word of one that was killed.
     while (line := await reader.readline()).endswith(b"\n"):
         if line == _BEAT:

@@ -31,7 +31,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def peer_socket(self) -> str:
-        """Path where the others tell it what they pick."""
+        """Path of the socket where it receives the other processes' events."""
         return self._beside("peer")
 
     @property

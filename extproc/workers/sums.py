@@ -1,8 +1,8 @@
 """Pages of metrics of several processes as one.
 
-Counters and histograms are added up; of a gauge, which says what a process sees, the largest is taken, but where each
-sees its own share. What a process counted before it was started again stays in the sums, also while it is away: a
-counter that falls would be taken for one that began anew, and all of it for new requests.
+Counters and histograms are added up; of a gauge, which shows one process's view, the largest is taken, except where
+each process sees its own share. What a process counted before it was started again stays in the sums, also while it
+is away: a counter that falls would be taken for one that began anew, and its whole value for new requests.
 """
 
 import re
@@ -35,7 +35,7 @@ class Sums:
         """The page of all.
 
         Args:
-            pages: by name of the process: what tells this run of it from others, and its page in Prometheus' text
+            pages: by name of the process: identifier of its run, and its page in Prometheus' text
                 format without time stamps.
         """
         families: dict[str, _Family] = {}

@@ -39,7 +39,7 @@ WELL_AFTER = 10.0
 #: Signs of life that a process may owe. Nothing that it does takes so long; one that is stopped, or turns in circles,
 #: may lead, and then no pod is scraped.
 MISSED_BEATS = 10
-#: Exit code of a process that cannot start as it is told to: trying again does not help.
+#: Exit code of a process that cannot start as configured: trying again does not help.
 CANNOT_START = 2
 NOT_STARTED = "not started"
 
@@ -57,7 +57,7 @@ PACE = Pace()
 
 
 class WorkerError(GatewayError):
-    """A process of the gateway cannot start; it has said why."""
+    """A process of the gateway cannot start; it has reported the reason itself."""
 
 
 def run(loaded: Loaded, arguments: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ WRITE_TIMEOUT: Final = 1.0
 READ_TIMEOUT: Final = 3.0
 #: Seconds between two tries, the first and the longest.
 FIRST_RETRY, LAST_RETRY = 0.05, 1.0
-#: Seconds for which one message is tried. What it has grows old, and all that is in flight is told anew anyway.
+#: Seconds for which one message is tried. Its events grow old, and all requests in flight are sent anew anyway.
 GIVE_UP: Final = 5.0
 #: Seconds for which a process that was just started waits for what others know: requests are more than prefixes.
 PATIENCE: Final = 5.0
@@ -64,7 +64,7 @@ class Carrier:
     Args:
         config: of the server.
         group: the others.
-        journal: what this process tells.
+        journal: outgoing messages of this process.
         key: of the stream.
         prepare: called with the writer's client at each connection and every `KEEP_INTERVAL`: what else is to be there.
     """
@@ -90,7 +90,7 @@ class Carrier:
         self._sent_at = 0.0
         #: The newest entry of this process, and when the server had taken it.
         self._acked: tuple[bytes, float] = b"0-0", 0.0
-        #: Set once what was told before this process came is known.
+        #: Set once the stream's messages from before this process came are read.
         self._read_up = False
         self._ready = False
         self._prepared = asyncio.Event()
@@ -122,7 +122,7 @@ class Carrier:
 
     @property
     def dropped(self) -> int:
-        """Events that were never told."""
+        """Events that were never sent."""
         return self._journal.dropped
 
     def not_ready(self) -> str:
@@ -136,7 +136,7 @@ class Carrier:
         return "" if self._ready else "what other gateways know is not known here yet"
 
     async def start(self, background: Background | None = None) -> None:
-        """Connects, and begins to tell and to hear. `background` starts again what died."""
+        """Connects, and begins to send and to receive. `background` restarts tasks that died."""
         background = background or Background()
         self._started = self._sent_at = time.monotonic()
         self._due.set()
@@ -195,7 +195,7 @@ class Carrier:
             except _ERRORS as error:
                 self._detail = f"writing: {type(error).__name__}: {error}"
             except Exception:
-                # An event that cannot be sent. What is in flight is told anew.
+                # An event that cannot be sent. All requests in flight are sent anew.
                 log.exception("sharing: an event could not be sent")
                 self._journal.tell_all()
             finally:
@@ -303,7 +303,7 @@ class Carrier:
     # Both
 
     async def _watch(self) -> None:
-        """Gives signs of life, notices those of others, and tells when the state changes."""
+        """Sends heartbeats, checks those of others, and logs when the state changes."""
         while True:
             now = time.monotonic()
             if now - self._sent_at > BEAT - TICK or self._group.wants(now):

@@ -45,7 +45,7 @@ def _line(path: str) -> str:
 async def connected(config: RedisConfig, *, patience: float) -> "Redis | RedisCluster":
     """A client of one connection. `patience`: seconds for an answer.
 
-    Nothing is tried twice by the client itself: what it is told to add would be added twice.
+    The client itself retries nothing: a retried XADD would add an entry twice.
 
     Raises:
         RedisError, OSError: the server is not reached.

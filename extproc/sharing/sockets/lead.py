@@ -1,6 +1,6 @@
-"""Which of the processes does what is to be done once: scraping the pods, and writing Envoy's endpoints file.
+"""Leader election: one process scrapes the pods and writes Envoy's endpoints file.
 
-Whoever holds the lock on a file. The kernel gives it back when the process ends, however it ends.
+The leader holds the lock on a file. The kernel releases the lock when the process ends, however the process ends.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Lead:
                 # No disk, memory or descriptors left: where that passes, somebody must lead again.
                 if str(error) != trouble:
                     trouble = str(error)
-                    log.error("process cannot lead", extra={"detail": trouble})  # noqa: TRY400 - says all there is
+                    log.error("process cannot lead", extra={"detail": trouble})  # noqa: TRY400 - a traceback adds nothing
             await asyncio.sleep(self._retry_after)
 
     def _take(self) -> bool:

@@ -1,6 +1,6 @@
-"""How processes of a gateway tell each other what they do: a Unix socket each, one connection from everyone to it.
+"""Events between processes of a gateway: each process listens on a Unix socket, and every other connects to it.
 
-A connection's end is how the others learn of a process' end. Nobody waits for an answer.
+The end of a connection means the end of its process. No process waits for an answer.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ PATIENT_FLUSH_AFTER = 0.01
 LAZY_FLUSH_AFTER = 0.02
 #: Seconds between tries to reach a process that is not there.
 RETRY_AFTER = 0.05
-#: Bytes that may wait for a process that does not read. Beyond, it is cut off, and told all anew when it comes back.
+#: Bytes that may wait for a process that does not read. Beyond, it is disconnected, and sent all anew when it is back.
 MAX_WAITING = 64 << 20
 #: Bytes of one message: what is noted of one pod, or what was collected in `LAZY_FLUSH_AFTER`, many times over.
 MAX_FRAME = 64 << 20
 #: Seconds after which a process that was just started waits no more for what the others know.
 CATCH_UP_PATIENCE = 5.0
-#: Seconds between two pieces of what a process that was just started is told: requests come first.
+#: Seconds between two pieces of the history sent to a process that was just started: requests come first.
 HISTORY_PAUSE = 0.005
 _LENGTH = 4
-#: The name under which it is said that a process was told all that was known before it came.
+#: Topic name that marks the end of the history sent to a process.
 _ALL_TOLD = ""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -52,9 +52,9 @@ class Peers:
     Args:
         path: of this process' socket.
         others: path of each other process' socket, by its name.
-        lazily: names of those that do not decide, and so can be told a little later.
+        lazily: names of those that do not decide, and so can receive events a little later.
         retry_after: seconds between tries to reach a process that is not there.
-        history_pause: seconds between two pieces of what a process that was just started is told.
+        history_pause: seconds between two pieces of the history sent to a process that was just started.
         max_waiting: bytes that may wait for a process that does not read.
     """
 
@@ -83,7 +83,7 @@ class Peers:
             )
             if channel.names
         ]
-        # Others that were looked for, and those that have told all they knew.
+        # Processes that were looked for, and processes that have sent all their history.
         self._sought = 0
         self._heard = 0
         self._patient_until = 0.0
@@ -150,7 +150,7 @@ class Peers:
         self._heard += 1
 
     def flush(self) -> None:
-        """Sends what was told, at once."""
+        """Sends the collected events at once."""
         for channel in self._channels:
             channel.flush()
 
@@ -167,7 +167,7 @@ class Peers:
                 await asyncio.sleep(self._retry_after)
                 continue
             try:
-                channel.flush()  # what comes from here on is told as it happens, what was before as history
+                channel.flush()  # later events are sent as they happen, earlier ones as history
                 history = self._history()
                 channel.transports[name] = transport
                 self._sought += not sought
@@ -180,7 +180,7 @@ class Peers:
                 channel.send(name, _frame([(_ALL_TOLD, ())]))
                 await outgoing.lost.wait()
             except Exception:
-                # It has to be told all, or nothing.
+                # The other process needs the whole history, or none.
                 log.exception("peers: catching up failed")
             finally:
                 channel.transports.pop(name, None)
@@ -200,7 +200,7 @@ def _frame(events: list[tuple[str, Event]]) -> bytes:
 
 
 class _Channel:
-    """Those who are told at the same pace."""
+    """Processes that are sent events at the same pace."""
 
     def __init__(self, names: list[str], flush_after: float, max_waiting: int) -> None:
         self._max_waiting = max_waiting
@@ -233,7 +233,7 @@ class _Channel:
             try:
                 data = _frame(batch)
             except Exception:
-                # Nobody may miss a part: all are told everything anew.
+                # No process may miss an event: all are sent everything anew.
                 log.exception("peers: an event could not be sent")
                 for transport in self.transports.values():
                     transport.abort()
@@ -251,7 +251,7 @@ class _Channel:
 
 
 class _Outgoing(asyncio.Protocol):
-    """Nothing is ever said here by the other: it ends."""
+    """The sending side: the other process sends nothing here, and only its end is noticed."""
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
@@ -261,7 +261,7 @@ class _Outgoing(asyncio.Protocol):
 
 
 class _Incoming(asyncio.Protocol):
-    """What one other process tells."""
+    """The receiving side: events of one other process."""
 
     def __init__(self, replicas: Mapping[str, Topic], every: "set[_Incoming]", on_all_told: Callable[[], None]) -> None:
         self._on_all_told = on_all_told
@@ -302,7 +302,7 @@ class _Incoming(asyncio.Protocol):
                         self._apply(other, event)
                 start = end
         except Exception:
-            # A bug: what is known of the other is wrong from here on. It comes again, and tells all anew.
+            # A bug: the other's state is wrong here from now on. The other reconnects, and sends everything anew.
             log.exception("events of another process")
             self.abort()
             return
