@@ -34,7 +34,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We tried to say what may not be said now. Always a bug of ours."""
+    """We tried to send a message that the protocol forbids now. Always a bug of ours."""
 
 
 class Refusal(GatewayError):
@@ -98,7 +98,7 @@ def body_too_slow() -> Refusal:
 
 
 def unsupported_encoding(known: str) -> Refusal:
-    """415. RFC 9110 section 15.5.16: `Accept-Encoding` says what would have been understood."""
+    """415. RFC 9110 section 15.5.16: `Accept-Encoding` lists the encodings that are understood."""
     message = f"The content-encoding of the request body must be one of {known}."
     return Refusal(415, message, code="unsupported_encoding", headers={"accept-encoding": known})
 

@@ -73,7 +73,7 @@ FIRST_SYNC_WAIT = 5.0
 
 
 class StartError(GatewayError):
-    """The gateway cannot start. `str()` says why, in one message."""
+    """The gateway cannot start. `str()` gives the reason, in one message."""
 
 
 def _transport(config: GatewayConfig, background: Background) -> Callable[..., Transport]:
@@ -397,7 +397,7 @@ class Gateway:
         gc.collect()
         gc.freeze()
         if self._place is not None:
-            # What is open is said by the supervisor, for all.
+            # The supervisor logs the open ports, for all processes.
             log.info("process serving", extra={"worker": self._place.name, "pid": os.getpid(), "extproc": address})
             return
         # Every open surface, by name: this line is the first that an operator wants to see.
@@ -424,7 +424,7 @@ class Gateway:
         self._feeds.lead()
 
     def watch(self, path: str | None, loaded: Loaded, *, reload: bool = True) -> None:
-        """Follows the configuration at `path` from now on; without `reload` to tell what a restart would change."""
+        """Follows the configuration at `path` from now on; without `reload` to report what a restart would change."""
         apply = self._reconfigure if reload else self._leave
         watcher = Watcher(path, os.environ, loaded, apply, self._metrics)
         self._tasks.append(self._background.start("configuration", watcher.run))
@@ -467,7 +467,7 @@ class Gateway:
         log.info("stopped")
 
     async def _told(self) -> None:
-        """Waits for what Envoy's log still has to tell of requests that are over."""
+        """Waits for the entries of Envoy's access log about requests that are over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_OUTCOMES):
                 while len(self._ledger):  # noqa: ASYNC110 - pure, it knows no events

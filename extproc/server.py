@@ -17,7 +17,7 @@ from extproc.workers.place import Place
 
 log = logging.getLogger(__name__)
 
-#: Digits of a whole number that is read: the least that Python can be told. No client means one of more than twenty.
+#: Most digits of an integer that is read: the least limit that Python accepts. No client sends more than twenty digits.
 MAX_DIGITS = sys.int_info.str_digits_check_threshold
 
 
@@ -25,8 +25,8 @@ def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False,
     """Serves until SIGTERM or SIGINT; a second signal ends it at once.
 
     The configuration at `reload_path` (as of `--config`) is watched: with `reload` to put it into force, as far as that
-    can be, else to tell what a restart would change. With `place` this is one process of several: it serves there, and
-    ends when its supervisor does.
+    can be, else to report what a restart would change. With `place` this is one process of several: it serves there,
+    and ends when its supervisor does.
 
     Raises:
         StartError: something cannot be bound or built.
@@ -34,7 +34,7 @@ def run(loaded: Loaded, *, reload_path: str | None = None, reload: bool = False,
     # Whole numbers take time by the square of their digits to be read: 70 ms for a megabyte of those that are allowed.
     sys.set_int_max_str_digits(MAX_DIGITS)
     set_up(loaded.config.logging.level, loaded.config.logging.format)
-    # Of several processes, the supervisor has said it.
+    # With several processes, the supervisor has logged the warnings.
     for warning in loaded.warnings if place is None else ():
         log.warning("configuration: %s", warning)
     try:

@@ -14,7 +14,7 @@ TIMEOUT = 10
 
 
 class ExplainError(GatewayError):
-    """The sidecar cannot be asked, or would refuse the request. `str()` says why."""
+    """The sidecar cannot be asked, or would refuse the request. `str()` gives the reason."""
 
 
 def run(body: bytes, admin: str, path: str, *, as_json: bool) -> None:

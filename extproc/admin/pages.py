@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_EXPLAINED_BODY = 16 << 20
 #: Seconds for a body that is to be explained.
 BODY_TIMEOUT = 30.0
-#: Decisions that are shown where nobody says how many.
+#: Decisions that are shown where a request gives no number.
 SHOWN_DECISIONS = 20
 #: Decisions in a summary: as many as fit on a screen beside the pods.
 SUMMARY_DECISIONS = 12

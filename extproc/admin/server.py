@@ -11,12 +11,12 @@ from extproc.protocol.headers import JSON_TYPE
 from extproc.telemetry.decision_log import DecisionLog
 from extproc.telemetry.metrics import Metrics
 
-#: The API that a body is of where nobody says.
+#: Path whose API a body is of where none is given.
 DEFAULT_PATH = "/v1/chat/completions"
 
 
 class AdminServer(AdminPages):
-    """HTTP on loopback, or on the Unix socket at `path`. `not_ready` says why the gateway is not, or nothing."""
+    """HTTP on loopback, or on the Unix socket at `path`. `not_ready`: why the gateway is not ready, or ""."""
 
     def __init__(
         self,

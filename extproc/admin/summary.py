@@ -18,7 +18,7 @@ _COUNTS = {
     "scrape_failures": "scrape_failures_total",
     "protocol_errors": "protocol_errors_total",
 }
-#: Name in the summary -> histogram of which count and sum are told: enough for the mean of any interval.
+#: Name in the summary -> histogram of which the summary has count and sum: enough for the mean of any interval.
 _MEANS = {
     "decision": "decision_seconds",
     "prefix_match": "prefix_match_ratio",
@@ -64,7 +64,7 @@ def summary(
                 continue
             labels, value = sample.labels, sample.value
             if labels.get("streamed") == "false":
-                continue  # the first byte of an answer in one piece says nothing of its first token
+                continue  # the first byte of an answer in one piece does not show when its first token came
             if name == "requests_total":
                 key = labels["pod"], labels["status"]
                 requests[key] = requests.get(key, 0.0) + value

@@ -1,4 +1,4 @@
-"""API keys, for those without an identity provider: a file of names and hashes, and what a request's key says.
+"""API keys, for those without an identity provider: a file of names and hashes, and the identity that a key stands for.
 
 A key is 256 random bits, so a plain SHA-256 of it cannot be turned back; the file holds hashes only.
 """
@@ -29,7 +29,7 @@ _DATE_LENGTH = len("2030-01-31")
 
 
 class ApiKeysError(ValueError):
-    """A file of API keys cannot be had, or cannot be read. `str()` says where and why, and quotes no key."""
+    """A file of API keys is missing or cannot be read. `str()` gives place and reason, and quotes no key."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class ApiKeys:
         return len(self._by_digest)
 
     def find(self, text: bytes) -> ApiKey | None:
-        """The key whose text this is, or None. Only hashes are compared: how long that takes says nothing of a key."""
+        """The key whose text this is, or None. Only hashes are compared: the time taken reveals nothing of a key."""
         digest = sha256(text).digest()
         found = self._by_digest.get(digest)
         return found if found is not None and hmac.compare_digest(found.digest, digest) else None

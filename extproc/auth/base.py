@@ -45,7 +45,7 @@ class Reason(StrEnum):
     CRITICAL_HEADER = "critical_header"
     #: The token brings or points to its own key (`jwk`, `x5c`, `x5u`).
     EMBEDDED_KEY = "embedded_key"
-    #: A JWT made for another purpose, as its `typ` says.
+    #: A JWT made for another purpose, by its `typ`.
     WRONG_TYPE = "wrong_type"
     UNSUPPORTED_ALGORITHM = "unsupported_algorithm"
     UNKNOWN_KEY = "unknown_key"
@@ -71,7 +71,7 @@ class Issuer:
     issuer: str
     #: `aud` must name one of these. Empty: `aud` is not checked.
     audiences: tuple[str, ...]
-    #: Where its keys are: `https://…`, `http://…` or `file:///…`. Empty: where its discovery document says.
+    #: Where its keys are: `https://…`, `http://…` or `file:///…`. Empty: the URI in its discovery document.
     jwks_uri: str
     #: PEM file of the certificate authorities to trust for `jwks_uri`, in place of the system's.
     ca_file: str | None = None
@@ -174,7 +174,7 @@ class AuthPolicy:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who sent a request, as a verified token says."""
+    """The sender of a request, from a verified token."""
 
     #: `sub`, or empty where the token names nobody.
     subject: str
@@ -203,7 +203,7 @@ class Pending:
 
 
 class CredentialChecker(Protocol):
-    """What says who sent a request: `extproc.auth.credentials.Credentials`."""
+    """Identifies the sender of a request: `extproc.auth.credentials.Credentials`."""
 
     #: Headers (lower case) that credentials may be in, beside Authorization.
     token_headers: tuple[str, ...]

@@ -29,7 +29,7 @@ def check_times(claims: Claims, *, now: float, clock_skew: float) -> float:
         raise TokenError(Reason.NO_EXPIRY)
     expiry = _date(claims["exp"])
     latest = now + clock_skew
-    # Both are looked at before anything is said of expiry: a malformed token is called that at any time.
+    # Both are read before expiry is checked: a malformed token is reported as malformed at any time.
     early = any(name in claims and _date(claims[name]) > latest for name in ("nbf", "iat"))
     # RFC 7519 section 4.1.4: "on or after which the JWT MUST NOT be accepted".
     if expiry <= now:

@@ -16,7 +16,7 @@ class KeyRing(Protocol):
 
 
 class Credentials:
-    """Says who sent a request. A `CredentialChecker`.
+    """Identifies the sender of a request. A `CredentialChecker`.
 
     Args:
         tokens: checks JWTs.

@@ -4,9 +4,9 @@ import re
 
 #: Seconds until the next fetch where the provider does not say.
 DEFAULT_LIFETIME = 300.0
-#: Seconds. A provider that says less (or `no-store`) is asked no more often than this …
+#: Seconds. A provider with a shorter lifetime (or `no-store`) is asked no more often than this …
 MIN_LIFETIME = 30.0
-#: … and one that says more is asked at least once a day: a key that it takes back must not work for longer.
+#: … and one with a longer lifetime at least once a day: a revoked key must not work for longer.
 MAX_LIFETIME = 86400.0
 #: Seconds to the second attempt; doubled after each, up to `MAX_RETRY`.
 FIRST_RETRY = 1.0

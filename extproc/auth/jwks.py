@@ -212,7 +212,7 @@ class JwksSource:
 
     async def _download(self, uri: str, headers: Sequence[tuple[str, str]], tls: ssl.SSLContext) -> tuple[bytes, float]:
         """The answer's body, and seconds for which it is fresh."""
-        # No redirects: the answer to whom to trust must come from where the configuration says.
+        # No redirects: the keys to trust must come from the address in the configuration.
         parts = urlsplit(uri)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         with Origin(uri, headers, tls=tls) as origin:

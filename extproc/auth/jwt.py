@@ -24,7 +24,7 @@ _NO_CREDENTIALS = frozenset({Reason.MISSING, Reason.WRONG_SCHEME})
 
 
 class Authenticator:
-    """Says who sent a request.
+    """Identifies the sender of a request.
 
     Args:
         policy: which tokens are accepted.
@@ -40,7 +40,7 @@ class Authenticator:
         self._audiences = {issuer.issuer: frozenset(issuer.audiences) for issuer in policy.issuers}
         self._algorithms = frozenset(ALGORITHMS if policy.algorithms is None else policy.algorithms)
         if "EdDSA" in self._algorithms:
-            # RFC 9864: the new names say which curve, which the key said before.
+            # RFC 9864: the new names include the curve, which only the key had before.
             self._algorithms |= {"Ed25519", "Ed448"}
         self._longest = len(SCHEME) + policy.max_token
         self._required = tuple(policy.required_claims.items())
@@ -83,7 +83,7 @@ class Authenticator:
             keys = _verified(token, source, now, final=final)
             if isinstance(keys, Pending):
                 return keys
-            # Only now is it known that the issuer said all this: a 403 is for genuine tokens alone.
+            # Only now is it known that the claims are the issuer's: a 403 is for genuine tokens alone.
             identity = self._authorize(token)
         except TokenError as error:
             if error.reason not in _PASSING:

@@ -1,4 +1,4 @@
-"""A JWK set (RFC 7517) made into keys that verify signatures. What does not fit is left out, and said."""
+"""A JWK set (RFC 7517) made into keys that verify signatures. Entries that do not fit are left out and reported."""
 
 import codecs
 import warnings
@@ -142,7 +142,7 @@ def read_jwks(data: bytes) -> KeySet:
 
 
 def _read_key(entry: object) -> tuple[tuple[str, ...], Any]:
-    """The algorithms that a key may be used with, and the key. Raises JwksError that says why not."""
+    """The algorithms that a key may be used with, and the key. Raises JwksError with the reason."""
     if not isinstance(entry, dict):
         raise JwksError("not an object")
     kind: tuple[Any, Any] = (entry.get("kty"), None if entry.get("kty") == "RSA" else entry.get("crv"))

@@ -19,13 +19,13 @@ _CRITICAL = frozenset({"crit", "b64"})
 #: A token has no business in choosing its key. `jku` is not among them but ignored, i.e. never fetched: SAP's and Cloud
 #: Foundry's servers put it into every token.
 _EMBEDDED = frozenset({"jwk", "x5c", "x5u"})
-#: RFC 8725 section 3.11: a type `…+jwt` says what a JWT is for. Of those only RFC 9068's is an access token; others
+#: RFC 8725 section 3.11: a type `…+jwt` names the purpose of a JWT. Of those only RFC 9068's is an access token; others
 #: (`logout+jwt`, `dpop+jwt`, `secevent+jwt`) may carry the same issuer, audience and signature, and open nothing here.
 _ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 
 class TokenError(Exception):
-    """A token cannot be accepted. `reason` says why."""
+    """A token cannot be accepted, for `reason`."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)

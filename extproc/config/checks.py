@@ -15,7 +15,7 @@ from scheduler.config import SchedulerConfig
 from scheduler.errors import PluginConfigError
 from scheduler.pool.dialects import DIALECTS
 
-#: Says what is wrong with the plugins of a configuration.
+#: Returns the mistakes in the plugins of a configuration.
 ValidatePlugins = Callable[[SchedulerConfig], Sequence[PluginConfigError]]
 
 

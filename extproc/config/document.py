@@ -65,7 +65,7 @@ class BrokenDocument(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """What one YAML document says, and where."""
+    """The data of one YAML document, and the positions of its values."""
 
     position: Position
     data: Any = None
@@ -172,7 +172,7 @@ def resolve(text: str) -> object:
 
 
 def same(first: object, second: object) -> bool:
-    """Equality that tells 1 from true and from 1.0."""
+    """Equality by which 1 differs from true and from 1.0."""
     if type(first) is not type(second):
         return False
     if isinstance(first, dict) and isinstance(second, dict):

@@ -1,4 +1,4 @@
-"""From a path to a checked configuration: find the text, read, decode and check it. All mistakes are told at once."""
+"""From a path to a checked configuration: find, read, decode and check the text. All mistakes are reported at once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -101,7 +101,7 @@ class _Reading:
         return [self._placed(problem, decoded.written_at(problem.path)) for problem in problems]
 
     def _misplaced(self, problem: Problem) -> Problem:
-        """Says more of keys that belong to the whole configuration and stand beside a bare scheduler section."""
+        """Explains keys that belong to the whole configuration and stand beside a bare scheduler section."""
         if self._prefix and len(problem.path) == 2 and problem.path[1] in known_keys(()):
             reason = "is no key of a bare schedulerConfiguration: move pluginConfig and plugins under a key `scheduler`"
             return Problem(reason, problem.path, at_key=True)

@@ -37,7 +37,7 @@ def locate(path: str | None, env: Mapping[str, str], default: Path = DEFAULT_DIR
     except FileNotFoundError:
         return None
     except OSError:
-        pass  # there is something: reading it tells what is wrong with it
+        pass  # the path exists: reading it shows the error
     return _read(default, "the default configuration directory")
 
 

@@ -1,4 +1,4 @@
-"""A mistake in a configuration, and the text that says so."""
+"""A mistake in a configuration, and the text that reports it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ def _walk(path: str, node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iter
 
 
 def _options(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What the node may be, null aside: leaving a key out is said by its default."""
+    """The alternatives of the node, without null: the default documents a key that is left out."""
     return [option for option in node.get("anyOf", [node]) if option.get("type") != "null"]
 
 

@@ -1,7 +1,7 @@
 """Watches the configuration, for `serve --reload`.
 
-A ConfigMap volume changes by the switch of one link, so what is read is never half of it. What is wrong is told and
-changes nothing: the last good configuration goes on.
+A ConfigMap volume changes by the switch of one link, so a read never finds half of it. A configuration with
+mistakes is reported and changes nothing: the last good configuration stays in force.
 """
 
 import asyncio
@@ -36,7 +36,11 @@ def in_force(started: GatewayConfig, new: GatewayConfig) -> tuple[GatewayConfig,
 
 
 def _routes_wait(started: GatewayConfig, new: GatewayConfig) -> bool:
-    """Envoy was told what it does without a decision, and with answers; and sources of pods do not come later."""
+    """Whether new routing needs a restart.
+
+    What Envoy does without a decision, and with answers, is configured at the start; sources of pods are not added
+    later.
+    """
     before, after = started.routing(), new.routing()
     return (
         (before is None) != (after is None)
@@ -58,7 +62,7 @@ class Watcher:
         env: the environment, as of `load`.
         loaded: what is in force.
         apply: puts a configuration into force.
-        metrics: told how reloads went.
+        metrics: receives the results of reloads.
         sleep: waits between looks.
     """
 
@@ -99,7 +103,7 @@ class Watcher:
             if str(error) != self._error:
                 self._error = str(error)
                 self._metrics.reloaded("rejected")
-                # The error says it all, one mistake a line; where it was raised would only hide that.
+                # The error lists all mistakes, one a line; a traceback would only hide them.
                 log.error("configuration rejected, the last good one stays", extra={"detail": str(error)})  # noqa: TRY400
             return
         if loaded is None:

@@ -23,7 +23,7 @@ def render(pods: Sequence[Pod], pools: PoolNames | None = None) -> str:
 
     Args:
         pods: no two of one address.
-        pools: of which Envoy is told. Left out: of none, since there is one.
+        pools: address -> its pools, written for Envoy. Left out: none is written, since there is only one.
     """
     endpoints = [_endpoint(pod.address, (pools or {}).get(pod.address, ())) for pod in pods]
     assignment = {
@@ -47,7 +47,7 @@ def _socket(address: str) -> dict[str, object]:
 
 
 class EndpointsFile:
-    """Keeps the file at `path` equal to the pods it is told of. It outlives the process on purpose."""
+    """Keeps the file at `path` equal to the current pods. The file outlives the process on purpose."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

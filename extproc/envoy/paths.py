@@ -36,7 +36,7 @@ ADMIN_PATHS = (
     "/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs",
 )  # fmt: skip
 
-#: Name of the policy: in Envoy's response code details, by which the refusals are told from the guard's.
+#: Name of the policy: in Envoy's response code details, which distinguish its refusals from the guard's.
 POLICY = "paths"
 
 

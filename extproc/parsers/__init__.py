@@ -1,4 +1,4 @@
-"""What a request's body says to a scheduler: model, prompt text, whether the answer is streamed. One file per API."""
+"""What a scheduler reads from a request's body: model, prompt text, whether to stream the answer. One file per API."""
 
 from extproc.parsers.base import Api, ParsedRequest
 from extproc.parsers.select import api_of, is_model_api, parse

@@ -37,7 +37,7 @@ class Api(Enum):
 
 
 class ParsedRequest(msgspec.Struct, frozen=True):
-    """What a request's body says."""
+    """The contents of a request's body that matter here."""
 
     #: Empty: the request names none.
     model: str
@@ -82,7 +82,7 @@ _NO_STEERING = (_NULL,) * len(_FIELDS)
 
 
 class Envelope(_Steering):
-    """The fields that every API has. All are read untyped: what is wrong is said in this package's own words."""
+    """The fields that every API has. All are read untyped: this package words the error messages itself."""
 
     model: Any = None
     stream: Any = None
@@ -132,7 +132,7 @@ class Parser(Generic[BodyT]):
         self._write = write
 
     def __call__(self, body: bytes) -> ParsedRequest:
-        """What `body` says.
+        """Parses `body`.
 
         Raises:
             Refusal: 400; the body is not a JSON object, or `model` is no text.
@@ -148,7 +148,7 @@ class Parser(Generic[BodyT]):
             raise bad_request("The request body is not valid JSON.", code="invalid_json", detail=str(error)) from error
 
     def _parsed(self, body: bytes) -> ParsedRequest:
-        """What strict JSON says. Raises Refusal, msgspec.DecodeError and UnicodeDecodeError."""
+        """Parses strict JSON. Raises Refusal, msgspec.DecodeError and UnicodeDecodeError."""
         parts: list[str] = []
         try:
             read, unread = self._read(body)

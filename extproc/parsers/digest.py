@@ -4,7 +4,7 @@ import msgspec
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 #: Where a client wants its provider's cache to end. It wanders to the last block of each turn and the model never sees
-#: it, so it must not tell two turns apart.
+#: it, so two turns must not differ by it.
 CACHE_CONTROL = "cache_control"
 
 #: Characters. Longer strings inside of a digested value are digested themselves first: base64 of an image would

@@ -38,7 +38,7 @@ class _Decoder(Protocol):
 
 
 class _Faulty(Exception):
-    """The body is not what its encoding says."""
+    """The body is not valid in its encoding."""
 
 
 def encoding_of(header: str) -> str:

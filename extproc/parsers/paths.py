@@ -29,7 +29,7 @@ class Named(NamedTuple):
 
     path: str = ""
     query: str = ""
-    #: Whether the query says different things.
+    #: Whether values in the query contradict each other.
     unclear: bool = False
 
 

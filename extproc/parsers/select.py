@@ -63,12 +63,12 @@ def api_of(path: str) -> Api:
 
 
 def is_model_api(path: str) -> bool:
-    """Whether requests to `path` are of an API that is known here, hence JSON whatever their content type says."""
+    """Whether requests to `path` are of an API that is known here, hence JSON whatever their content type."""
     return api_of(path) is not Api.GENERIC
 
 
 def parse(path: str, body: bytes) -> ParsedRequest:
-    """What the body of a request to `path` says.
+    """Parses the body of a request to `path`.
 
     Raises:
         Refusal: 400; the body is not a JSON object, or `model` is no text. Nothing else is ever refused or raised.

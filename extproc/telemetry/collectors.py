@@ -93,7 +93,7 @@ class KeyGauges(Collector):
 
 
 class PluginGauges(Collector):
-    """What plugins tell of themselves: plugin -> name -> value."""
+    """What plugins report of themselves: plugin -> name -> value."""
 
     def __init__(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
         self._statistics = statistics
@@ -127,7 +127,7 @@ _SHARING_COUNTERS = {
 
 
 class SharingGauges(Collector):
-    """What this process tells other gateways, and hears of them."""
+    """What this process sends to other gateways, and receives from them."""
 
     def __init__(self, statistics: Callable[[], Mapping[str, float]]) -> None:
         self._statistics = statistics

@@ -26,7 +26,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     decision: Decision
     outcome: Outcome
-    #: Who asked, as the token says; empty without one.
+    #: The sender, from the token; empty without a token.
     subject: str
     #: As the client sent it, without its query.
     path: str = ""
@@ -47,7 +47,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     #: As the client gave it; empty where it was not read yet.
     model: str
-    #: Who asked, as the token says; empty without one that was found good.
+    #: The sender, from the token; empty without a token that was found valid.
     subject: str
     status: int
     #: The error's `code`, as in the answer.

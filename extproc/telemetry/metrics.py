@@ -106,7 +106,7 @@ class Metrics:
         self.registry.register(KeyGauges(rows))
 
     def watch_plugins(self, statistics: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
-        """Shows what plugins tell of themselves. Call it once."""
+        """Shows what plugins report of themselves. Call this once."""
         self.registry.register(PluginGauges(statistics))
 
     def watch_bodies(self, bodies: BodyCounts) -> None:
@@ -146,7 +146,7 @@ class Metrics:
         ).set_function(interval)
 
     def watch_sharing(self, statistics: Callable[[], Mapping[str, float]]) -> None:
-        """Shows what other gateways tell. Call it once."""
+        """Shows the messages of other gateways. Call this once."""
         self.registry.register(SharingGauges(statistics))
 
     def _is_on_disk(self, state: str) -> float:

@@ -41,7 +41,7 @@ class TraceLog:
     Args:
         key: secret of 16 to 64 bytes; equal keys give equal ids.
         write: takes whole lines. What it writes to must not block for long.
-        characters_per_token: of the prompts; says how much text is a block.
+        characters_per_token: of the prompts; determines how much text is a block.
     """
 
     def __init__(self, key: bytes, write: Callable[[bytes], object], characters_per_token: float) -> None:
@@ -85,7 +85,7 @@ class TraceLog:
         """No engine would have seen it: nothing to replay."""
 
     def _fitted(self, blocks: tuple[int, ...], tokens: int) -> tuple[int, ...]:
-        """As many ids as the prompt has blocks of tokens: readers refuse other numbers, and text tells tokens badly.
+        """As many ids as the prompt has blocks of tokens: readers refuse other numbers, and text measures tokens badly.
 
         Ids too many are left out at the end, where the fewest prompts agree. Those too few follow from the last, so
         that equal prompts stay equal.

@@ -24,7 +24,7 @@ class Transport(Protocol):
 
         Args:
             open_exchange: what answers a stream.
-            metrics: told of streams that break the protocol.
+            metrics: counts streams that break the protocol.
             on_log_entry: called with each request in Envoy's access log.
             address: `unix:///absolute/path`, or `host:port` (0: a free one) where the server takes it.
             max_body: largest request body, bytes.
@@ -41,13 +41,13 @@ class Transport(Protocol):
         ...
 
     async def set_ready(self, ready: bool) -> None:
-        """What health checks are told."""
+        """Sets the answer to health checks."""
         ...
 
     async def stop(self, grace: float, told: Callable[[], Awaitable[None]] = at_once) -> None:
         """Takes no new streams, gives the open ones `grace` seconds, then cuts them.
 
-        Access log streams never end by themselves, and tell of a request after its own stream has ended: `told` is
-        awaited between the end of the last of those and theirs.
+        Access log streams never end by themselves, and report a request after its own stream has ended: `told` is
+        awaited between the end of the last request's stream and the end of the access log streams.
         """
         ...

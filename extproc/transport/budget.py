@@ -13,7 +13,7 @@ FREE: Final = 64 << 10
 
 
 class BodyBudget:
-    """Counts the bytes of bodies that streams hold, and says which streams have to wait.
+    """Counts the bytes of bodies that streams hold, and decides which streams have to wait.
 
     A stream that has begun must be able to end, else all wait for each other: the one that has held bytes for longest
     never waits. So what is held is at most `limit`, one body more, and `FREE` or one message for every other stream.

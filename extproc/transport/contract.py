@@ -37,7 +37,7 @@ class Exchange(Protocol):
 
 
 class ErrorCounter(Protocol):
-    """Is told of streams that break the protocol: `extproc.telemetry.metrics.Metrics`."""
+    """Counts streams that break the protocol: `extproc.telemetry.metrics.Metrics`."""
 
     def protocol_error(self) -> None: ...
 

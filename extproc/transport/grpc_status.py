@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final
 from urllib.parse import quote_from_bytes
 
-#: A status message says what was wrong, no more; with its three-fold encoding a trailer stays far below one frame.
+#: A status message names the error, no more; with its three-fold encoding a trailer stays far below one frame.
 MAX_MESSAGE: Final = 1024
 
 

@@ -177,9 +177,9 @@ class GrpcServer:
     async def _answer(
         self, exchange: Exchange, context: "grpc.aio.ServicerContext[bytes, bytes]", *, collecting: bool
     ) -> list[Reply]:
-        """Reads until there is something to say, which comes back last first. Nothing: the peer has said all.
+        """Reads until there are replies to send; returns them in reverse order. Empty: the peer has ended its side.
 
-        `collecting`: bodies that come are kept; after the first word, whatever it was, none is.
+        `collecting`: bodies that come are kept; after the first reply, whatever it was, none is.
         """
         while True:
             message = await context.read()

@@ -1,4 +1,4 @@
-"""What is told of this gateway's health by gRPC's health protocol, as serialized messages."""
+"""This gateway's health in gRPC's health protocol, as serialized messages."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +16,12 @@ READINESS: Final = ("", "readiness", SERVICE)
 
 _SERVING: Final[bytes] = health_pb2.HealthCheckResponse(status="SERVING").SerializeToString()
 _NOT_SERVING: Final[bytes] = health_pb2.HealthCheckResponse(status="NOT_SERVING").SerializeToString()
-#: What watchers of a service that is none are told: it might come to be.
+#: The answer to watchers of an unknown service, which may come to exist.
 SERVICE_UNKNOWN: Final[bytes] = health_pb2.HealthCheckResponse(status="SERVICE_UNKNOWN").SerializeToString()
 
 
 class Health:
-    """Alive from the first moment, ready when told. `watchers` are called when that changes; they must not raise."""
+    """Alive from the first moment, ready once set so. `watchers` are called when that changes; they must not raise."""
 
     def __init__(self) -> None:
         self.ready = False

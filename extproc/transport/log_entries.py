@@ -15,7 +15,7 @@ class LogEntries:
     """Takes the log's messages. An entry that cannot be read, or that somebody breaks over, costs itself.
 
     Args:
-        metrics: told of each entry that could not be read.
+        metrics: counts entries that could not be read.
         on_entry: called with each request in the log.
     """
 

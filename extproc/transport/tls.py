@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 #: Days that a certificate made at the start is valid: longer than any process runs. Clients cannot verify it anyway.
 SELF_SIGNED_DAYS: Final = 3650
-#: RFC 9113 section 9.2.2 forbids all others of TLS 1.2, which Envoy speaks as a client unless told otherwise.
+#: RFC 9113 section 9.2.2 forbids all others of TLS 1.2, which Envoy speaks as a client unless configured otherwise.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 

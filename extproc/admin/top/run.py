@@ -32,7 +32,7 @@ Fetch = Callable[[], Summary]
 
 
 class NoAnswer(GatewayError):
-    """The sidecar cannot be asked. `str()` says why."""
+    """The sidecar cannot be asked. `str()` gives the reason."""
 
 
 def run(admin: str, interval: float, *, once: bool) -> None:
@@ -49,7 +49,7 @@ def run(admin: str, interval: float, *, once: bool) -> None:
         return ask(admin)
 
     if once:
-        if not console.is_terminal:  # nobody has said how wide it is
+        if not console.is_terminal:  # its width is unknown
             console.width = WIDE
         seen = one(fetch, interval, time.monotonic, time.sleep)
         console.print(show.render(seen, admin, console.width, ALL_LINES))

@@ -31,7 +31,7 @@ _GOOD, _WARN, _BAD = "green", "yellow", "red"
 def render(
     frame: Frame, admin: str, width: int, height: int, away: str = "", zone: tzinfo | None = None
 ) -> RenderableType:
-    """The frame for a screen. `away` says why the sidecar does not answer; the frame is an old one then.
+    """The frame for a screen. `away`: why the sidecar does not answer; the frame is an old one then.
 
     Times are of `zone`; None: of this machine.
     """

@@ -146,7 +146,7 @@ class IssuerConfig(Section):
     )
 
     def given(self) -> bool:
-        """Whether it says where keys are."""
+        """Whether the location of the keys is given."""
         return self.jwks_uri is not None or self.oidc_issuer is not None
 
     def of_policy(self, ca_file: str | None, token_file: str | None) -> Issuer:

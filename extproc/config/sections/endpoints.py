@@ -96,7 +96,7 @@ class EndpointsConfig(Section):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing says where pods are."""
+        """Whether there is no source of pods."""
         return not (self.static or self.dns or self.file or self.kubernetes)
 
     def effective_stale_after(self) -> float:
@@ -104,7 +104,7 @@ class EndpointsConfig(Section):
         return max(STALE_SCRAPES * self.scrape.interval, MIN_STALE) if self.stale_after is None else self.stale_after
 
     def stale_follows(self) -> bool:
-        """Whether nobody has said how old metrics may be: then they may be older where pods are scraped more rarely."""
+        """Whether the limit on the age of metrics is the default, which grows with the interval of scrapes."""
         usual = max(STALE_SCRAPES * self.scrape.interval, MIN_STALE)
         return self.stale_after is None or self.stale_after == usual
 

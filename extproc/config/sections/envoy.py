@@ -7,9 +7,9 @@ from pydantic import Field
 from extproc.config import fields
 from extproc.config.fields import DAY, HOUR, Bytes, Seconds, Section
 
-#: Variable with the memory of Envoy's container, bytes, as Kubernetes' downward API tells it.
+#: Variable with the memory of Envoy's container, bytes, as Kubernetes' downward API sets it.
 MEMORY_VARIABLE = "INFER_GATEWAY_ENVOY_MEMORY"
-#: Bytes that Envoy may take where nobody says: with the rest of a process, well within the 2 GiB of our manifests.
+#: Bytes that Envoy may take without a given limit: with the rest of a process, well within the 2 GiB of our manifests.
 DEFAULT_HEAP = 1 << 30
 #: Envoy alone takes some 50 MiB.
 LEAST_HEAP = 128 << 20

@@ -40,7 +40,7 @@ class CorsConfig(Section):
 
     origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], AsTuple] = Field(
         description="Origins of those pages: https://chat.example.com, https://*.example.com for all below, or *.",
-        # Checked elsewhere: where the only one is wrong, it is not told that there is none.
+        # Checked elsewhere: where the only origin is wrong, the message is not that there is none.
         json_schema_extra={"minItems": 1},
     )
     methods: Annotated[tuple[Annotated[str, AfterValidator(_method)], ...], AsTuple] = Field(

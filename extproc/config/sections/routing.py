@@ -55,7 +55,7 @@ class RouteConfig(Section):
     adapters: Texts = Field(default=(), description="Names of LoRA adapters. They are never rewritten.")
     targets: Annotated[tuple[TargetConfig, ...], AsTuple] = Field(
         description="Pools that get the requests, each its share. One without a ready pod is passed over.",
-        # Checked elsewhere: where the only target is wrong, it is not told that there is none.
+        # Checked elsewhere: where the only target is wrong, the message is not that there is none.
         json_schema_extra={"minItems": 1},
     )
 

@@ -1,4 +1,4 @@
-"""What gateways tell each other, and by what."""
+"""The messages that gateways exchange, and their transport."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from extproc.config import fields, units
 from extproc.config.fields import AsTuple, Seconds, Section, Text
 
-#: Seconds for which Redis keeps what was told: the prompts that a newcomer's prefix index is warmed with, and how long
+#: Seconds for which Redis keeps events: the prompts that a newcomer's prefix index is warmed with, and how long
 #: a gateway may be cut off and lose nothing.
 HISTORY = 60.0
 

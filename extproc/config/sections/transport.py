@@ -93,7 +93,7 @@ class TransportConfig(Section):
 
     @property
     def assumed(self) -> ProtocolConfig:
-        """How an Envoy is set up that does not tell."""
+        """The assumed setup of an Envoy that does not report its own."""
         mode = BodyMode[self.body_mode]
         # Both directions, or none: full duplex is all of a gateway's form.
         return ProtocolConfig(mode, mode if mode is BodyMode.FULL_DUPLEX_STREAMED else BodyMode.NONE)

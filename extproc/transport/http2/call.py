@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """What a call is told on."""
+    """The connection that carries a call."""
 
     def flush(self) -> None:
         """Writes what was sent."""
@@ -34,7 +34,7 @@ class Server(Protocol):
 class Call:
     """An ext_proc stream: messages to its exchange, and replies back.
 
-    Where Envoy shows bodies in pieces, they are collected before anything is said: that counts in the server's budget,
+    Where Envoy shows bodies in pieces, they are collected before the first reply: that counts in the server's budget,
     and a stream over it is not read from. What comes meanwhile its connection holds, within a limit of its own.
     """
 
@@ -46,7 +46,7 @@ class Call:
         self._connection = connection
         self._server = server
         self._waiting: asyncio.Task[None] | None = None
-        # Nothing was said yet; and then whether a piece of the body was kept.
+        # No reply was sent yet; and then whether a piece of the body was kept.
         self._silent = True
         self._collected = False
         exchange.push = self._push

@@ -2,7 +2,7 @@
 """HTTP/2, the server's side of one connection that carries gRPC calls, without I/O.
 
 For a peer that may be anybody. `receive` takes bytes and calls the receivers of the streams; what they send, and what
-the protocol wants said, is collected in `data_to_send`. It knows no time: whoever drives it ends what takes too long
+the protocol requires, is collected in `data_to_send`. This module has no clock: the caller ends what takes too long
 (`greeted`, `in_block`, `end_silent`), and asks whether the peer is still there (`ping`). Section numbers are those of
 RFC 9113.
 """
@@ -29,7 +29,7 @@ from extproc.transport.http2.frames import (
 from extproc.transport.http2.requests import MAX_HEADER_BLOCK, CompressionError, MalformedRequest, RequestDecoder, Route
 from extproc.transport.http2.stream import MAX_FRAME, WINDOW, Holdings, Link, Receiver, Stream
 
-#: The PING whose answer tells that the peer knows of the end, and the one whose answer tells that it is there.
+#: The PING whose answer shows that the peer knows of the end, and the PING whose answer shows that the peer is there.
 LEAVING: Final = b"leaving."
 STILL_THERE: Final = b"there ?."
 
@@ -41,7 +41,7 @@ class Http2Connection:
 
     Args:
         accept: called with each new stream that can be served and its route; gives the stream's receiver.
-        max_streams: most streams at a time; more get REFUSED_STREAM, which says that nothing was done.
+        max_streams: most streams at a time; more get REFUSED_STREAM, which means that nothing was done.
         max_message: most bytes of a message from the peer.
         holdings: of all connections; None: this is the only one.
     """
@@ -158,7 +158,7 @@ class Http2Connection:
     def drain(self) -> None:
         """Asks the peer for no more streams; `closed` once it knows, and the open ones have ended.
 
-        Section 6.8: requests that are on their way are still served. The answer to a PING tells that there are none.
+        Section 6.8: requests that are on their way are still served. The answer to a PING shows that none is left.
         """
         link = self._link
         if not link.closed and not self._leaving:
@@ -206,7 +206,7 @@ class Http2Connection:
         return self._frames(data, len(PREFACE))
 
     def _frames(self, data: bytes, position: int) -> int:
-        """Handles the whole frames in `data`, and tells how far they reach."""
+        """Handles the whole frames in `data`, and returns where they end."""
         end = len(data)
         link = self._link
         while end - position >= HEAD_SIZE:

@@ -1,9 +1,9 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """What a header block asks for.
 
-Decoding the dozen header fields of a stream takes a hundred microseconds in Python. So the peer is told to use no
+Decoding the dozen header fields of a stream takes a hundred microseconds in Python. So the settings forbid the peer a
 table (SETTINGS_HEADER_TABLE_SIZE = 0). From then on equal blocks mean equal headers, Envoy's are the same on every
-stream, and one look-up tells what a block was seen to ask for before. What was not seen before is decoded and checked.
+stream, and one look-up gives what a known block asks for. A block that was not seen before is decoded and checked.
 """
 
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ class RequestDecoder:
             fields: Sequence[Field] = list(decoder.decode(block, raw=True))
         except HPACKError as error:
             raise CompressionError("a header block cannot be decoded") from error
-        # With a table of size 0, what a block says cannot depend on the blocks before it.
+        # With a table of size 0, the meaning of a block cannot depend on the blocks before it.
         self._stateless = decoder.max_allowed_table_size == 0
         return fields
 

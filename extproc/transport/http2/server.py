@@ -40,10 +40,10 @@ GREETING = 10
 #: … until each call has its first message. Twice that where it was opened just after a look.
 FIRST_MESSAGE = 10
 #: … without a byte on TCP after which a peer is asked whether it is there, and more until it is taken to be gone: a
-#: machine that went away says nothing, and its calls would be in flight for ever.
+#: machine that went away sends nothing, and its calls would be in flight for ever.
 SILENCE = 30
 NO_ANSWER = 20
-#: Seconds that a peer has, when everything ends, to take what was said last.
+#: Seconds that a peer has, when everything ends, to take what was sent last.
 LAST_WORDS = 0.2
 
 
@@ -52,7 +52,7 @@ class Http2Server:
 
     Args:
         open_exchange: what answers a stream.
-        metrics: told of streams that break the protocol.
+        metrics: counts streams that break the protocol.
         on_log_entry: called with each request in Envoy's access log.
         address: `unix:///absolute/path`, or `host:port` (0: a free one).
         max_body: largest request body, bytes.

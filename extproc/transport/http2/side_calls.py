@@ -22,7 +22,7 @@ class Endless(Protocol):
 
 
 class Connection(Protocol):
-    """What these calls are told on."""
+    """The connection that carries these calls."""
 
     endless: set[Endless]
 
@@ -99,7 +99,7 @@ class HealthCheck:
 
 
 class HealthWatch:
-    """A call of grpc.health.v1.Health/Watch: told at once, and of every change."""
+    """A call of grpc.health.v1.Health/Watch: answered at once, and at every change."""
 
     __slots__ = ("_connection", "_health", "_service", "_stream", "_told")
 

@@ -18,8 +18,8 @@ PREFIX_SIZE: Final = 5
 #: Largest frame that is taken. A body costs some microseconds a frame, and a partial frame is held: 1 MiB makes the
 #: first invisible (the default of 16 KiB does not) and the second small.
 MAX_FRAME = 1 << 20
-#: Bytes that a peer may send on a stream before it is told to go on: a common long prompt comes without a pause, and
-#: what is sent to a stream that is not read from is held. The peer is told when half of it was read.
+#: Window of a stream, bytes: a common long prompt comes without a pause, and
+#: what is sent to a stream that is not read from is held. The window is topped up when half of it was read.
 WINDOW: Final = 1 << 20
 READ_ON: Final = WINDOW // 2
 #: The connection's window is as large as can be, and topped up when half of it is used: a stream that is not read from
@@ -82,7 +82,7 @@ class Link:
         #: Streams with replies for which the peer has no room.
         self.blocked: dict[int, Stream] = {}
         self.max_message = max_message
-        #: Bytes: of a frame of the peer's, and read before the peer is told to go on, on a stream and on all of them.
+        #: Bytes: of a frame of the peer's, and read before the window is topped up, on a stream and on all of them.
         self.max_frame, self.read_on, self.top_up = MAX_FRAME, READ_ON, TOP_UP
         #: A body that is sent back in pieces is a little more than the body.
         self.max_queued = max_message + max_message // 16
@@ -126,13 +126,13 @@ class Link:
     def headers(self, stream_id: int, flags: int, block: bytes) -> None:
         """Sends a header block. `flags`: beside END_HEADERS."""
         if not self._table_given_up:
-            # RFC 7541 section 4.2: a table of size 0, whatever the peer may allow. It has to be told, once.
+            # RFC 7541 section 4.2: a table of size 0, whatever the peer may allow. The size has to be sent, once.
             self._table_given_up = True
             block = TABLE_SIZE_0 + block
         self.out.append(frame(frames.HEADERS, END_HEADERS | flags, stream_id, block))
 
     def refuse(self, stream_id: int, code: ErrorCode) -> None:
-        """Tells the peer that the stream is over; what it has sent already means nothing."""
+        """Resets the stream; what the peer has sent already is ignored."""
         self.out.append(rst_stream(stream_id, code))
         self.remembered[stream_id] = None
         if len(self.remembered) > MAX_REMEMBERED:
@@ -315,7 +315,7 @@ class Stream:
         self.receiver.ended()
 
     def _messages(self, data: bytes, start: int, stop: int) -> int:
-        """Delivers the whole messages in `data`, and tells how far they reach."""
+        """Delivers the whole messages in `data`, and returns where they end."""
         while stop - start >= PREFIX_SIZE:
             compressed, size = _PREFIX.unpack_from(data, start)
             if compressed:
