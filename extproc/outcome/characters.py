@@ -1,7 +1,7 @@
-"""How many characters of a prompt make a token, learnt per model from the usage that answers tell.
+"""Characters of prompt text per token, learnt per model from the usage that answers report.
 
-English prose has four, Chinese one to two, source code three, and what stands for an image says nothing: where costs
-are in seconds, four for all would be wrong by two to four times.
+English prose has four, Chinese one to two, source code three, and the text that stands for an image has no meaningful
+ratio: where costs are in seconds, four for all would be wrong by two to four times.
 """
 
 from collections import OrderedDict
@@ -12,11 +12,11 @@ from scheduler.types import CHARS_PER_TOKEN
 _PRIOR = 2_000.0
 #: Tokens over which it is averaged: what a model is used for changes.
 _WINDOW = 500_000.0
-#: Prompt tokens below which an answer says nothing: chat templates add a dozen of their own.
+#: Prompt tokens below which an answer is no evidence: chat templates add a dozen of their own.
 LEAST_TOKENS = 64
 #: Bounds of what is believed.
 LEAST, MOST = 0.25, 32.0
-#: Models that are remembered; clients and routes make few, but nobody bounds them.
+#: Models that are remembered; clients and routes make few, but their number has no bound.
 MOST_MODELS = 1_000
 
 

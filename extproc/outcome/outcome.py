@@ -1,10 +1,10 @@
-"""How a request ended, put together from whatever Envoy tells of it.
+"""How a request ended, put together from the sources that Envoy provides.
 
 Sources:
 
 - the access log of our own Envoy, whose filters load it with timings and token usage;
 - the response messages of the stream, where a gateway sends them: headers, body, trailers;
-- the end of the stream, which says only that the request is over.
+- the end of the stream, which shows only that the request is over.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _DIGITS = 10
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a request ended. None and empty mean that nobody said."""
+    """How a request ended. None and empty mean that no source reported the value."""
 
     status: int | None = None
     #: `ip:port` that answered, after retries.

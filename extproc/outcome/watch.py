@@ -44,7 +44,7 @@ class AnswerWatch:
 
     @property
     def outcome(self) -> Outcome:
-        """What is known by now. A status of None: nobody said how it ended."""
+        """The outcome known by now. A status of None: no source reported how the request ended."""
         return self._outcome
 
     def _end(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What a `Session` asks of whoever drives it."""
+"""The actions that a `Session` asks of its owner."""
 
 import msgspec
 
@@ -20,5 +20,5 @@ class RequestReady(msgspec.Struct, frozen=True):
     #: False: the body may have been cut by Envoy (BUFFERED_PARTIAL).
     complete: bool
     subset: tuple[str, ...] | None
-    #: False: Envoy does not tell how it is set up, and more of the body may be to come.
+    #: False: Envoy does not send its configuration, and more of the body may be to come.
     told: bool = True

@@ -1,4 +1,4 @@
-"""What Envoy said on an ext_proc stream."""
+"""The events that Envoy sends on an ext_proc stream."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -21,7 +21,7 @@ class BodyMode(IntEnum):
 
 
 class ProtocolConfig(msgspec.Struct, frozen=True):
-    """How this Envoy is set up, as the first message of a stream tells since Envoy 1.33."""
+    """Configuration of this Envoy's ext_proc filter, in the first message of a stream since Envoy 1.33."""
 
     request_body_mode: BodyMode = BodyMode.NONE
     response_body_mode: BodyMode = BodyMode.NONE
@@ -75,7 +75,7 @@ MAX_COUNT = 1_000_000_000
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """Tokens of a request as the model server counted them: 0 to `MAX_COUNT`. None: not told, which is not zero."""
+    """Tokens of a request as the model server counted them: 0 to `MAX_COUNT`. None: not reported, which is not zero."""
 
     prompt: int | None = None
     cached: int | None = None

@@ -8,7 +8,7 @@ DESTINATION = "x-gateway-destination-endpoint"
 DESTINATION_NAMESPACE = "envoy.lb"
 #: Beside it, in metadata alone: the pool. It keeps Envoy's own choice, when none of the pods is left, to that pool.
 POOL = "x-gateway-pool"
-#: … the endpoint that really served, told by the data plane in the response phase.
+#: … the endpoint that really served, sent by the data plane in the response phase.
 SERVED = "x-gateway-destination-endpoint-served"
 #: … the endpoints that the data plane allows.
 SUBSET = "x-gateway-destination-endpoint-subset"
@@ -20,7 +20,7 @@ KEY = "key"
 #: The decision in words, which Envoy puts into the response header `DEBUG`, if the request had the header `DEBUG: true`
 #: and the configuration allows it.
 EXPLANATION = "explanation"
-#: Says that the sidecar let the request in, before it has decided where to.
+#: Marks a request that the sidecar let in, before it has decided where to.
 ADMITTED = "admitted"
 DEBUG = "x-gateway-debug"
 
@@ -40,8 +40,8 @@ JSON_TYPE = "application/json"
 
 #: Engines with prefill and decode apart: the pod that computes the prompt.
 PREFILLER = "x-prefiller-host-port"
-#: What steers pickers and engines, by the reference endpoint picker's names, old and new: for whom and how urgent a
-#: request is, which model it becomes, its goals for latency. From a client it means nothing, and goes no further …
+#: Headers that steer pickers and engines, by the reference endpoint picker's names, old and new: for whom and how
+#: urgent a request is, which model it becomes, its goals for latency. From clients they are ignored and removed …
 CONTROL_PREFIXES = ("x-gateway-inference-", "x-gateway-model-name-rewrite", "x-llm-d-", "x-smg-")
 #: … least of all these, which let engines connect to where they say.
 CONTROL_NAMES = (

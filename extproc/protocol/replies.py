@@ -1,4 +1,4 @@
-"""What is answered on an ext_proc stream: one reply to each event, but for full-duplex streaming."""
+"""The replies on an ext_proc stream: one reply to each event, but for full-duplex streaming."""
 
 import msgspec
 
@@ -23,7 +23,7 @@ NO_MUTATION = Mutation()
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """What goes into the dynamic metadata of one request: no part of the mutation, which is the same for many."""
+    """Dynamic metadata of one request: no part of the mutation, which is the same for many."""
 
     #: Finds the request again in the access log; of `wire.KEY_LENGTH` characters.
     key: str

@@ -72,7 +72,7 @@ from extproc.protocol.replies import (
 )
 from extproc.protocol.states import Call, EventKind, RequestState, ResponseState
 
-#: Before the code of a refusal in Envoy's `%RESPONSE_CODE_DETAILS%`: tells our answers from Envoy's own.
+#: Before the code of a refusal in Envoy's `%RESPONSE_CODE_DETAILS%`: distinguishes our answers from Envoy's own.
 DETAILS = "infer_gateway_"
 
 #: Largest piece of a body in one reply. gRPC's and Envoy's windows start at 64 KiB, and a data frame needs room for its
@@ -103,7 +103,7 @@ class Session:
 
     Args:
         max_body: most bytes of a request body that are held, else the request is refused with 413.
-        assumed: how an Envoy is set up that does not tell.
+        assumed: configuration of an Envoy that does not send its own.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class Session:
         self._told = False
         self._head_event: RequestHeaders | None = None
         self._head_held = True
-        # What was collected of the body, in one buffer (small pieces cost no more than large ones), and their number.
+        # The body collected so far, in one buffer (small pieces cost no more than large ones), and their number.
         self._body: bytes | bytearray = b""
         self._chunks = 0
         self._trailers = False
@@ -155,7 +155,7 @@ class Session:
         raise RemoteProtocolError(f"{type(event).__name__} in states {state.name}/{self.response_state.name}")
 
     def replies_to_send(self) -> list[Reply]:
-        """What is to be sent now, in order. Each reply is handed out once."""
+        """The replies to send now, in order. Each reply is handed out once."""
         replies = self._replies
         self._replies = []
         return replies
@@ -357,7 +357,7 @@ class Session:
     def _give_back(self, body: bytes, *, last: bool) -> None:
         for start in range(0, len(body), MAX_CHUNK) or range(1):
             end = start + MAX_CHUNK
-            # A slice that is all of it is no copy.
+            # A slice of the whole buffer is no copy.
             self._replies.append(ResponseBodyChunk(body[start:end], last and end >= len(body)))
 
     def _pass_response_trailers(self, event: ResponseTrailers) -> Action:

@@ -41,7 +41,7 @@ class ResponseState(Enum):
 
 
 class EventKind(Enum):
-    """An event as the tables tell events apart: its type, and whether it is the last of its half."""
+    """An event as the tables distinguish events: its type, and whether it is the last of its half."""
 
     REQUEST_HEADERS = (RequestHeaders, False)
     REQUEST_HEADERS_END = (RequestHeaders, True)

@@ -50,6 +50,6 @@ class AnthropicRefusal(Refusal):
 
 
 def speaks_anthropic(headers: Headers) -> bool:
-    """Whether the client of a request knows errors by Anthropic's API: by its path, else by its headers."""
+    """Whether the client of a request expects errors of Anthropic's API: by the path, else by the headers."""
     path = path_of(headers.get(PATH))
     return path.endswith(("/v1/messages", "/v1/messages/count_tokens")) or headers.raw(VERSION) is not None

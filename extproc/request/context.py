@@ -1,5 +1,5 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""What the bookkeeping of all requests shares: clocks, dice, counts, keys, and the witnesses of requests' ends."""
+"""State shared by the bookkeeping of all requests: clocks, dice, counts, keys, and the witnesses of requests' ends."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class Context:
         metrics: counts of requests.
         ledger: matches outcomes, which come late, with the requests that expect them.
         witnesses: hear of every routed request's end.
-        blocks: names the blocks of a model's prompt for witnesses, while all its text is there; None: nobody asks.
+        blocks: names the blocks of a model's prompt for witnesses, while all its text is there; None: not needed.
         log_tells_more: whether Envoy shows the headers of answers, and its access log has what they lack.
         clock: monotonic seconds.
         wall_clock: seconds since the epoch.
@@ -79,7 +79,7 @@ class Context:
         for witness in self.witnesses:
             try:
                 witness.refused(refused)
-            except Exception as error:  # noqa: BLE001 - a witness that fails costs nobody an answer
+            except Exception as error:  # noqa: BLE001 - a witness that fails costs no client an answer
                 self.failed_witness(witness, error)
 
     def failed_witness(self, witness: Witness, error: Exception) -> None:

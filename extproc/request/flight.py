@@ -23,24 +23,26 @@ log = logging.getLogger(__name__)
 
 #: Envoy's `%RESPONSE_CODE_DETAILS%` of an answer that the pod did not bring to its end.
 _BROKEN_OFF = "upstream_reset_after_response_started"
-#: What proxies log of a client that went away.
+#: Status that proxies log for a client that went away.
 _CLIENT_GONE = 499
 
 
 class Flight:
-    """What is to be made true at the request's end, of what was noted at its pick. `end()` it, whatever happens.
+    """Bookkeeping of one routed request: corrects at its end what was assumed when its pod was picked.
+
+    Always call `end()`.
 
     Args:
-        context: what all requests share.
-        pool: whose pods were chosen from.
-        request: as the pods see it.
-        decision: where it goes.
-        parsed: what its body said.
-        headers: its own.
-        subject: who asks, as the token says.
-        started: when its headers came, monotonic seconds.
+        context: state that all requests share.
+        pool: the pool from which the pod was picked.
+        request: the request as the pods see it.
+        decision: the picked pods.
+        parsed: the parsed body.
+        headers: the headers of the request.
+        subject: the client, from the subject of its token.
+        started: when the headers of the request came, monotonic seconds.
         now: monotonic seconds.
-        trace: its span, where it gets one.
+        trace: the span of the request, where it gets one.
     """
 
     __slots__ = (
@@ -72,7 +74,7 @@ class Flight:
         self._streamed = parsed is not None and parsed.stream
         self._watch = AnswerWatch(Api.GENERIC if parsed is None else parsed.api, now)
         self._ticket = pool.store.acquire(decision.pod, decision.uncached_tokens, now)
-        #: What the prefill pod has to do for it, where there is one.
+        #: The work of the prefill pod for this request, where there is one.
         self._prefill: Ticket | None = None
         if decision.prefill is not None:
             self._prefill = pool.store.acquire(decision.prefill.pod, decision.prefill.uncached_tokens, now)
@@ -106,7 +108,7 @@ class Flight:
         outcome = self._watch.outcome
         if self._prefill is not None:
             self._prefill.release(now)
-        # Where Envoy shows the headers of answers, and not their rest, its log tells more than they do.
+        # Where Envoy shows only the headers of answers, its log has more than they do.
         if outcome.status is not None and not (outcome.ttft is None and self._context.log_tells_more):
             # Before the release: the count that goes is then that of the pod that served.
             try:
@@ -135,9 +137,9 @@ class Flight:
         served = outcome.served or picked
         for address in _failed_before(decision, served, outcome.attempts):
             self._failed_at(address, now)
-            # Which of the statuses that are retried it was, nobody tells. Others take what comes in the next second.
+            # Which of the retried statuses it was is not reported. Other pods take what comes in the next second.
             store.observe_refusal(address, DEFAULT_RETRY_AFTER, now)
-        # Of a client that went away, nobody knows how far the pod came.
+        # After the client went away, the progress of the pod is unknown.
         computed = status is None or status < 400 or status == _CLIENT_GONE
         if not computed:
             # None holds its prefix.
@@ -157,7 +159,7 @@ class Flight:
             if status < 400:
                 if outcome.usage.prompt is not None:
                     context.characters.observe(self.model, request.prompt.length, outcome.usage.prompt)
-                # The first byte of an answer in one piece is its last token's: it says nothing of the first.
+                # The first byte of an answer in one piece is its last token's, and no measure of the first.
                 store.observe_outcome(
                     served,
                     # Nor is it this pod's doing where another one computed the prompt.
@@ -165,7 +167,7 @@ class Flight:
                     uncached_tokens=_computed(outcome.usage, decision),
                     tpot=outcome.tpot if self._streamed else None,
                     now=now,
-                    # What was ahead of it there is known of the pod that was picked.
+                    # The tokens ahead of the request are known only for the picked pod.
                     ahead=self._ticket.ahead if served == picked else 0.0,
                 )
         seconds = (self._ended or now) - self._started
@@ -215,7 +217,7 @@ class Flight:
 
 
 def take_back(decision: Decision) -> None:
-    """Undoes what plugins noted of a pick that came to nothing."""
+    """Undoes the notes of plugins for a pick whose request was not served."""
     _undo(decision.undo)
     if decision.prefill is not None:
         _undo(decision.prefill.undo)

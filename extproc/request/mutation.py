@@ -25,7 +25,7 @@ def destination(pods: Sequence[Pod]) -> str:
 def admission(
     set_headers: tuple[tuple[str, str], ...], remove_headers: tuple[str, ...], admitted: bool = True
 ) -> Mutation:
-    """What the headers alone bring about, before it is known where the request goes."""
+    """The mutation that follows from the headers alone, before the pod is picked."""
     size = sum(map(len, remove_headers)) + sum([len(name) + len(value) for name, value in set_headers])
     return (_kept if size <= MAX_KEPT else Mutation)(set_headers, remove_headers, "", "", admitted)
 

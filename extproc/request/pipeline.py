@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""One request: authenticate → parse → schedule → mutation, and at its end the release of what it held.
+"""One request: authenticate → parse → schedule → mutation, and at its end the release of all it held.
 
 An `Exchange` lives as long as its ext_proc stream. It is handed events and gives replies; it does no I/O. The one
-thing it may have to wait for is a key set to check a token with: then `pending` is set, and whoever drives the exchange
+thing it may have to wait for is a key set to check a token with: then `pending` is set, and the owner of the exchange
 awaits it and calls `resume`.
 """
 
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """What the exchanges of a gateway share. One thread only.
+    """State that the exchanges of a gateway share. One thread only.
 
     Args:
         router: chooses pool and pod.
@@ -78,11 +78,11 @@ class Pipeline:
         explain_to_clients: whether a client that asks gets the decision in a header.
         sampler: decides which requests get spans; None: tracing is off.
         bodies: how many bytes of bodies may be under way; None: any number.
-        max_unsized: bytes of a body whose length is not told beforehand, where `bodies` is there.
+        max_unsized: bytes of a body whose length is not known beforehand, where `bodies` is there.
         identity_headers: header name → claim, for model servers.
         foreign: whether another Envoy than ours asks, which has not removed the headers that clients may not set.
         catalogue: answers the models API; None: the pods do.
-        assumed: how an Envoy is set up that does not tell.
+        assumed: configuration of an Envoy that does not send its own.
         objectives: priorities by a header. Behind our own Envoy no request has it.
     """
 
@@ -120,7 +120,7 @@ class Pipeline:
         self.token_headers = () if authenticator is None or forward_token else authenticator.token_headers
         self.explain_to_clients = explain_to_clients
         self.sampler = sampler
-        #: The claim that must be true for whoever is told how a prompt compares with those of others.
+        #: The claim that must be true for a client that may learn how its prompt compares with those of others.
         self.shares_claim = shares_claim
         self.identity_headers = identity_headers
         #: With hyphens for underscores: some servers take the one for the other.
@@ -182,7 +182,7 @@ class Exchange:
         pipeline.context.metrics.opened()
 
     def handle(self, event: Event) -> list[Reply]:
-        """What is to be answered to `event`, in order.
+        """The replies to `event`, in order.
 
         Raises:
             RemoteProtocolError: the event is illegal now; end the stream.
@@ -214,7 +214,7 @@ class Exchange:
         return self._session.replies_to_send()
 
     def close(self) -> None:
-        """The stream is over: releases what the request held. Further calls do nothing."""
+        """The stream is over: releases all that the request held. Further calls do nothing."""
         if self._closed:
             return
         self._closed = True
@@ -320,7 +320,7 @@ class Exchange:
             log.debug("decided", extra={**extra, "scores": decision.explain(limit=4)})
 
     def _check_steering(self, parsed: ParsedRequest) -> None:
-        """Whether the body may go to an engine, for what it says beside the model's name."""
+        """Whether the body may go to an engine, judged by its fields other than the model's name."""
         if parsed.steering and not self._pipeline.engine_controls:
             field = parsed.steering[0]
             message = f"`{field}` is not for clients of this gateway."
@@ -330,7 +330,7 @@ class Exchange:
                 raise forbidden(f"The token does not allow the model {shown(adapter)!r}.", detail="model_not_allowed")
 
     def _admission(self) -> Mutation:
-        """What can be said before the decision: all that follows from the headers alone.
+        """The mutation before the decision: all that follows from the headers alone.
 
         Envoy may never ask again: it does not for a body that is nothing but trailers.
         """
@@ -339,7 +339,7 @@ class Exchange:
         removed = self._removed(told)
         if pipeline.foreign and self._head is not None and self._head.headers.raw(DESTINATION) is not None:
             removed = (*removed, DESTINATION)
-        # Where not everybody may go everywhere, where to is to be known before anybody is let in.
+        # Where a client may not go everywhere, its destination must be known before the request is let in.
         admitted = identity is not None and identity.models is None and pipeline.router.routes is None
         return admission(told, removed, admitted) if told or removed or admitted else NO_MUTATION
 
@@ -371,7 +371,7 @@ class Exchange:
             return ""
         words = {"pool": pool.name, "prefix_match": decision.prefix_match, **decision.explain(limit=1)[0]}
         if not self._may_see_shares():
-            # How much of a prompt is cached somewhere says, block by block, what others have asked.
+            # The cached share of a prompt reveals, block by block, the prompts of others.
             words = {name: words[name] for name in ("pool", "pod", "name")}
         return msgspec.json.encode(words).decode()
 
@@ -411,7 +411,7 @@ class Exchange:
         return removed + tuple([name for name in found if name not in set_here and name not in removed])
 
     def _read(self, ready: RequestReady, headers: Headers) -> Reading:
-        """What the request says."""
+        """The content of the request."""
         body = ready.body
         try:
             return read(headers, body, limit=self._pipeline.max_body)
@@ -441,7 +441,7 @@ class Exchange:
         self._session.reject(refusal)
         metrics = self._pipeline.context.metrics
         if self._identity is None and self._pipeline.authenticator is not None:
-            metrics.authenticated(refusal.detail)  # nothing else is refused before it is known who asks
+            metrics.authenticated(refusal.detail)  # no other refusal comes before the client is known
         reason = refusal.detail if refusal.status in (401, 403) else refusal.code or "refused"
         metrics.refused(refusal.status, reason)
         request_id = head.headers.get(REQUEST_ID) if head is not None else ""

@@ -1,4 +1,4 @@
-"""What a request says, of its body and of all else that may name a model; and its body as a pod is to get it."""
+"""Reads a request: its body and all else that may name a model; and rewrites the body for the pod."""
 
 import re
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _JSON = re.compile(r"[/+]json\b")
 class Reading(NamedTuple):
     """A request as it was read."""
 
-    #: None: it has no body that says anything, and names no model.
+    #: None: the request has no body to read, and names no model.
     parsed: ParsedRequest | None = None
     #: Without its content encoding; None where it has no body, or an empty one, or none was shown.
     body: bytes | None = None

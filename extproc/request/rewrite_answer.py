@@ -7,7 +7,7 @@ from extproc.protocol.headers import JSON_TYPE
 from extproc.protocol.session import AnswerNames
 from extproc.request.rewrite_body import position, replace_model
 
-#: Bytes of an answer, or of a line of a stream, that are held until they are whole. What is longer goes on as it is:
+#: Bytes of an answer, or of a line of a stream, that are held until they are whole. Longer ones go on unchanged:
 #: answers of text have kilobytes, and only embeddings by the thousand have more.
 MAX_HELD = 16 << 20
 
@@ -16,7 +16,7 @@ _DATA = b"data:"
 
 
 def answer_names(model: str, content_type: str, content_encoding: str) -> AnswerNames | None:
-    """What puts `model` into an answer with these headers; None for one that is neither JSON nor SSE, or compressed."""
+    """Puts `model` into an answer with these headers; None for one that is neither JSON nor SSE, or compressed."""
     if content_encoding not in ("", "identity"):
         return None
     kind = content_type.partition(";")[0].strip().lower()
@@ -26,7 +26,7 @@ def answer_names(model: str, content_type: str, content_encoding: str) -> Answer
 
 
 class _Held:
-    """What is under way, held until it is whole or too long."""
+    """The bytes under way, held until they are whole or too many."""
 
     __slots__ = ("_held", "_max_held", "_model", "_too_long")
 
@@ -105,5 +105,5 @@ def _renamed(text: bytes, model: str) -> bytes:
         start, end = max(position(text, found.message), position(text, found.response))
         return text[:start] + replace_model(text[start:end], model) + text[end:] if end else text
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refusal):
-        # Not for this gateway to judge: the client gets what the model server said.
+        # Not for this gateway to judge: the client gets the answer of the model server.
         return text

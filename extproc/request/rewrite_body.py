@@ -15,7 +15,7 @@ MAX_MEMBERS = 4
 _LONGEST_KEY = 2 + 5 * 6
 _KEY = re.compile(rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"\Z')
 _SPACE = b" \t\r\n"
-#: What a body has that names it: the key itself, or some letter of it escaped.
+#: Bytes that a body has if it names a model: the key itself, or the start of an escaped letter.
 _MODEL, _ESCAPED = b'"model"', b"\\u00"
 
 

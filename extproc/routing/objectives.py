@@ -7,7 +7,7 @@ from extproc.protocol.headers import Headers
 
 #: The reference picker's, its newer name first.
 OBJECTIVE_HEADERS: Final = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
-#: Of a request without an objective, or with one that nobody knows, and of an objective that names none.
+#: Of a request without an objective, or with an unknown one, and of an objective that names none.
 DEFAULT_PRIORITY: Final = 0
 
 

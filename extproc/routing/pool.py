@@ -1,4 +1,4 @@
-"""A pool, as it is seen by who decides. What fills it (discovery, scrapes) is elsewhere: `extproc.fleet.feeds`."""
+"""A pool, as the decision sees it. Discovery and scrapes, which fill it, are in `extproc.fleet.feeds`."""
 
 from typing import TYPE_CHECKING
 
@@ -18,5 +18,5 @@ class Pool:
         #: Content encodings of requests that its pods take.
         self.accepts = accepts
         self.store = store
-        #: With a memory of its own: what one pool's pods hold says nothing of another's. A reload puts another here.
+        #: With a memory of its own: the caches of one pool's pods are unrelated to another's. A reload replaces it.
         self.profile = profile

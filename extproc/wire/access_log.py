@@ -17,7 +17,7 @@ from extproc.protocol import events
 from extproc.protocol.headers import DESTINATION_NAMESPACE, KEY, OWN_NAMESPACE, SERVED
 from extproc.wire.relaxed import text, text_of, value_of
 
-#: Typed metadata in which Envoy's AI filters tell the counts of an answer, and the type in it.
+#: Typed metadata in which Envoy's AI filters put the token counts of an answer, and the type in it.
 USAGE_NAMESPACE = b"envoy.ai.token_usage"
 USAGE_TYPE = "envoy.data.ai.v3.TokenUsage"
 #: Where Envoy's stable filters put them (envoy/gateway.yaml).

@@ -96,7 +96,7 @@ def _varint(value: int) -> bytes:
 
 
 class Heads:
-    """What comes before a `StreamedBodyResponse` in a reply, by its size.
+    """The bytes before a `StreamedBodyResponse` in a reply, by its size.
 
     Args:
         reply: a serialized reply with an empty one: its tags, from the outermost on, each with a length of its own.

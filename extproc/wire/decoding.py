@@ -110,7 +110,7 @@ _DECODERS: Mapping[str, Callable[[ProcessingRequest], Event]] = {
 
 
 def _headers(part: HeaderMap) -> Headers:
-    # base.proto: a header has `value` or `raw_value`. Envoy fills the latter since 1.27, unless told not to.
+    # base.proto: a header has `value` or `raw_value`. Envoy fills the latter since 1.27, unless configured otherwise.
     return Headers([(header.key.decode("latin-1"), header.raw_value or header.value) for header in part.headers])
 
 
@@ -134,7 +134,7 @@ def _metadata(message: ProcessingRequest, namespace: bytes, key: bytes) -> Value
 
 
 def _subset(message: ProcessingRequest) -> tuple[str, ...] | None:
-    """The endpoints that are allowed. What is given but names none allows none (protocol 004: 503)."""
+    """The allowed endpoints. A subset that is given but names no endpoint allows none (protocol 004: 503)."""
     value = _metadata(message, _SUBSET_NAMESPACE, _SUBSET)
     if value is None:
         return None

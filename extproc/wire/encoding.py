@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """From replies to serialized ext_proc messages.
 
-An answer that says "go on" is a constant. Those that send requests to pods differ in nothing but the list of pods,
-which stands in them twice: of these the rest is kept, for each length of the list.
+An answer that lets the request continue is a constant. Those that send requests to pods differ in nothing but the list
+of pods, which stands in them twice: of these the rest is kept, for each length of the list.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,7 +102,7 @@ def _mutate(message: ProcessingResponse, part: HeadersResponse | BodyResponse, m
         _add(_add(message.dynamic_metadata, OWN_NAMESPACE).struct_value, ADMITTED).bool_value = True
 
 
-#: What comes before the list of pods, between its two places, and after.
+#: The bytes before the list of pods, between its two places, and after.
 _Around = tuple[bytes, bytes, bytes]
 
 
@@ -140,7 +140,7 @@ class _Replies:
         return before + pods + between + pods + after if pods else before
 
     def _around(self, mutation: Mutation, size: int) -> _Around:
-        """What two replies have in common whose lists of pods have `size` bytes and are different in each of them."""
+        """The common parts of two replies whose lists of pods have `size` bytes and are different in each of them."""
         one, other = (
             self._serialized(msgspec.structs.replace(mutation, destination=filler * size)) for filler in "\0\1"
         )
@@ -257,7 +257,7 @@ def _key_before() -> bytes:
     return message.SerializeToString()[:-KEY_LENGTH]
 
 
-#: What comes before a key: its length is part of it, so all keys have one length.
+#: The bytes before a key: its length is part of it, so all keys have one length.
 _KEY_BEFORE = _key_before()
 
 _RESPONSE_BODY_GOES_ON = ProcessingResponse(response_body=BodyResponse()).SerializeToString()

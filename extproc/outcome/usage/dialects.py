@@ -1,4 +1,4 @@
-"""The names under which APIs tell token usage, and what their numbers mean."""
+"""The names under which APIs report token usage, and what their numbers mean."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,21 +41,21 @@ MARKER = b'_tokens"'
 
 
 class UsageCounts:
-    """Counts gathered from the usage objects of one answer; of what is told twice, the later counts."""
+    """Counts gathered from the usage objects of one answer; of a count reported twice, the later one holds."""
 
     __slots__ = ("_counts", "_dialect")
 
     def __init__(self, api: Api) -> None:
-        #: None: told apart by the names that come.
+        #: None: recognized by the names in the usage object.
         self._dialect = _DIALECTS.get(api)
         self._counts: dict[str, int] = {}
 
     def add(self, usage: object, *, started: bool = False) -> None:
-        """Takes over what `usage` tells. Anything that is no usage object, or no count in it, is ignored.
+        """Takes over the counts in `usage`. Anything that is no usage object, or no count in it, is ignored.
 
         Args:
             usage: A decoded usage object.
-            started: It was told before the first token: its count of completion tokens is none.
+            started: `usage` was reported before the first token: its count of completion tokens is none.
         """
         if type(usage) is not dict:
             return

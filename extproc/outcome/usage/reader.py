@@ -30,12 +30,12 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class UsageReader:
-    """Usage of one answer. Nothing in an answer makes it raise: what cannot be read is not known.
+    """Usage of one answer. Nothing in an answer makes this class raise: counts that cannot be read are unknown.
 
     Args:
         api: The API of the request, whose names the answer uses.
-        content_type: Of the answer, as its header has it. Other types than JSON and event streams are not read; without
-            one the answer is taken for JSON. Encoded (gzip) answers tell nothing.
+        content_type: Of the answer, as in its header. Other types than JSON and event streams are not read; without
+            one the answer is taken for JSON. Encoded (gzip) answers give no usage.
     """
 
     __slots__ = ("_counts", "_sse", "_unary")
@@ -61,7 +61,7 @@ class UsageReader:
 
     @property
     def usage(self) -> TokenUsage:
-        """What is known by now. Of an answer that is not streamed, ask once, at its end."""
+        """The usage known by now. For an answer that is not streamed, call once, at its end."""
         if self._unary is not None:
             self._counts.add(self._unary.usage())
         return self._counts.usage

@@ -34,7 +34,7 @@ class UnaryBody:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._head = bytearray()
-        #: What came after the head: all of it, or at least the last `kept` bytes.
+        #: The bytes after the head: all of them, or at least the last `kept` bytes.
         self._tail = bytearray()
         self._total = 0
 
@@ -44,7 +44,7 @@ class UnaryBody:
         if room > 0:
             self._head += chunk[:room]
             chunk = chunk[room:]
-        # The end of a large chunk is all that can be kept of it.
+        # Only the end of a large chunk can be kept.
         self._tail += chunk[-2 * self._kept :]
         if len(self._tail) > 2 * self._kept:
             del self._tail[: -self._kept]
