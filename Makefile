@@ -33,10 +33,10 @@ demo: $(STAMP)
 	$(BIN)/infer-gateway demo $(DEMO_ARGS)
 
 test: lint types layers
-	$(BIN)/python -m pytest tests/unit tests/property tests/conformance --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 tests/unit tests/property tests/conformance --cov --cov-report=
 	$(BIN)/python -m coverage report --include='$(PURE)' --fail-under=100 --skip-covered --show-missing
 	@$(MAKE) --no-print-directory compiled-unit
-	$(BIN)/python -m pytest tests/distribution tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/distribution tests/integration
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest tests/unit tests/property tests/conformance
+	$(BIN)/python -m pytest -n 2 tests/unit tests/property tests/conformance
 
 # The same source, its request path compiled by mypyc. Built of a source archive, since compilers leave their files where
 # the source is, and there they would be imported in its place.
@@ -80,7 +80,7 @@ compiled-unit: $(STAMP)
 		$(BIN)/python -m pytest -n 2 tests/unit tests/property tests/conformance; fi
 
 integration: $(STAMP)
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration
 
 busy: $(STAMP)
 	$(BIN)/python tests/beside_busy_loops.py $(BUSY_ARGS)
