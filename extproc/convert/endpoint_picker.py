@@ -187,7 +187,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[Mapping[str, Any], Converted], None]]] =
 
 
 def _alone(name: str, plugin: tuple[str, Mapping[str, Any]], made: Converted) -> None:
-    """What is said of plugins that no profile names."""
+    """Converts or notes a plugin that no profile names."""
     kind, parameters = plugin
     if kind == "approx-prefix-cache-producer":
         _prefix_cache(parameters, made)

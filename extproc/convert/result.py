@@ -12,7 +12,7 @@ MAX_NUMBER = 1e15
 
 
 class CannotConvert(GatewayError):
-    """It is no configuration that is known here. `str()` says why."""
+    """The source is no configuration of a known router. `str()` gives the reason."""
 
 
 class Converted:
@@ -26,7 +26,7 @@ class Converted:
         self._filters: list[str] = []
 
     def note(self, where: str, text: str) -> None:
-        """Says of a place of the source what became of it."""
+        """Notes what a place of the source was converted to."""
         self.notes.append(f"{where}: {text}")
 
     def score(self, name: str, weight: float) -> None:

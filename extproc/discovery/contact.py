@@ -69,14 +69,14 @@ class Contact:
         return self._reached_at is not None and not self.error
 
     def reached(self) -> bool:
-        """A good answer, or a sign that the last one still holds. True: the log has told of a failure since."""
+        """A good answer, or a sign that the last one still holds. True: a failure was logged since."""
         self._reached_at = self._clock()
         self._reason, self.error = None, ""
         told, self._told = self._told, None
         return told is not None
 
     def alive(self) -> None:
-        """The other side is there; what it last said, good or not, stands."""
+        """The other side is there; its last answer, good or not, stands."""
         self._reached_at = self._clock()
 
     def missed(self, reason: Reason) -> None:

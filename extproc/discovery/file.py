@@ -68,7 +68,7 @@ def _document(data: bytes) -> object:
 class FileDiscovery:
     """The pods of a file, read again when its content changes.
 
-    A file that is missing or wrong changes nothing: the last good list stays, and the log says once what is wrong. A
+    A file that is missing or wrong changes nothing: the last good list stays, and the fault is logged once. A
     list with nothing in it is a list.
 
     Args:

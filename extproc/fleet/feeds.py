@@ -80,7 +80,7 @@ class Feeds:
     Args:
         feeds: one a pool.
         file: of Envoy's endpoints.
-        observer: is told of scrapes, and of pods that left.
+        observer: receives scrapes, and pods that left.
         patience: seconds.
         leads: whether this process scrapes and writes the file. One of several does, the others hear of it.
         background: starts what dies again.

@@ -30,7 +30,7 @@ WEIGHT: Final = 0.02
 LATE: Final = 0.005
 GIVE_WAY: Final = 1.05
 COME_BACK: Final = 0.98
-#: Times the interval that is asked for from which on it is told of.
+#: Interval, as a multiple of the wanted one, above which a warning is logged.
 TELL: Final = 1.5
 #: Seconds that a turn of a pod without requests in flight may be put off at most, for those with.
 IDLE_WAIT: Final = 2.0

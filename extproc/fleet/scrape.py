@@ -35,7 +35,7 @@ MAX_PAGE = 2 * 1024 * 1024
 #: Seconds to which failures stretch the interval, doubling it each time. A pod that is down costs one try a second,
 #: and one that is back is seen within a second.
 MAX_BACKOFF = 1.0
-#: Seconds of CPU. A usual page takes a third of a millisecond; from here on a pod is asked more rarely, and told of.
+#: Seconds of CPU. A usual page takes a third of a millisecond; from here on a pod is scraped more rarely, and logged.
 DEAR_PAGE = 0.02
 #: Share of one core that the pages of such a pod may take.
 DEAR_SHARE = 0.01
@@ -122,7 +122,7 @@ class Cost:
 
 
 class Scraper:
-    """Scrapes the pods that it was last told of. An async context manager: it scrapes from entering to leaving.
+    """Scrapes the pods of the last update. An async context manager: it scrapes from entering to leaving.
 
     Args:
         target: where samples and failures go.
@@ -130,7 +130,7 @@ class Scraper:
         interval: seconds from one page of a pod to the next.
         timeout: seconds for one page.
         scheme: "http" or "https"; the certificate must be good for the pod's address.
-        observer: is told of each scrape.
+        observer: receives each scrape.
         clock: monotonic seconds.
         cpu_clock: seconds of CPU of this thread.
         sleep: waits between scrapes.
@@ -233,11 +233,11 @@ class Scraper:
                 sample = await self._scrape(address, origin, dialect.path, reader, cost, gone=gone)
             except _ScrapeError as error:
                 failures += 1
-                # Whoever listens next is another process. Not every engine tells when it was started.
+                # The next process to listen there is another one. Not every engine reports its start time.
                 gone = gone or error.refused
                 self._failed(address, error, first=failures == 1)
             except Exception:
-                # Of whoever is told: a bug there must not end the scraping of this pod for good.
+                # From the target or the observer: a bug there must not end the scraping of this pod for good.
                 log.exception("scrape of %s broke", address)
                 failures += 1
             else:

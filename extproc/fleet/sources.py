@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class DiscoveryError(GatewayError):
-    """A source of pods cannot work where this process runs. `str()` says why."""
+    """A source of pods cannot work where this process runs. `str()` gives the reason."""
 
 
 def build(

@@ -24,7 +24,7 @@ class Catalogue:
 
     Args:
         pool: whose pods are asked where there are no routes.
-        started: seconds since the epoch, told as each model's age.
+        started: seconds since the epoch, reported as each model's creation time.
     """
 
     __slots__ = ("_listed", "_pool", "_started")
@@ -35,7 +35,7 @@ class Catalogue:
         self._listed: dict[str, tuple[str, ...]] = {}
 
     def told(self, pool: str, names: Iterable[str]) -> None:
-        """What the pods of a pool list. Call it with what was known last while none answers."""
+        """Sets the models that a pool's pods list. While no pod answers, pass the last known models."""
         self._listed[pool] = tuple(dict.fromkeys(names))
 
     def answer(self, headers: Headers, identity: Identity | None, routes: Routes | None) -> bytes | None:

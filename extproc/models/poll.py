@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class ModelsPoll:
-    """Tells a catalogue what the pods of a pool list.
+    """Updates a catalogue with the models that the pods of a pool list.
 
     Args:
         pool: its name.
         scheme: http or https.
         addresses: `ip:port` of its pods now.
-        catalogue: is told.
+        catalogue: receives the models.
     """
 
     def __init__(self, pool: str, scheme: str, addresses: Callable[[], Sequence[str]], catalogue: Catalogue) -> None:

@@ -50,11 +50,11 @@ def run(options: Options) -> None:
     """Simulates and prints.
 
     Raises:
-        GatewayError: an option, a file or a configuration is wrong. `str()` says what.
+        GatewayError: an option, a file or a configuration is wrong. `str()` describes the fault.
     """
     configs = configurations(options.configs, options.policies)
     plan = plan_of(options.fleet, options.pods, options.engine, options.gateways, options.delay)
-    # A mistake is told at once, not by another process in the middle of it.
+    # A mistake is reported here at once, not by a worker process in the middle of its run.
     size = options.source.workload(options.seed).size
     tasks = [
         Task(name, config, options.source, plan, seed)
@@ -134,7 +134,7 @@ def run_tune(options: TuneOptions) -> None:
     """Searches and prints.
 
     Raises:
-        GatewayError: an option, a file or a configuration is wrong. `str()` says what.
+        GatewayError: an option, a file or a configuration is wrong. `str()` describes the fault.
     """
     from extproc.simulation import tune
 

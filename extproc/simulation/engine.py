@@ -1,4 +1,4 @@
-"""The model of `modelsim.engine`, for discrete events: it says only what a simulation asks, and skips what is alike.
+"""The model of `modelsim.engine`, for discrete events: it computes only what a simulation needs, and skips equal steps.
 
 An engine that decodes does the same step again and again until a request ends, one arrives, or a prompt is ready to be
 computed. Such a run of steps is one event here, whatever its length; `modelsim`'s engine, which has to send every
@@ -294,7 +294,7 @@ class Engine:
                 self._finish(job, at)
 
     def _settle_growth(self, job: Job) -> None:
-        """Says which of the blocks that answers have begun are this job's."""
+        """Assigns this job its blocks, of all blocks that answers have begun."""
         first = job.prompt_tokens // BLOCK_SIZE + (job.prompt_tokens % BLOCK_SIZE > 0)
         # The first token's own block was counted when it came.
         already = job.prompt_tokens % BLOCK_SIZE == 0

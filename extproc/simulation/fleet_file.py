@@ -1,4 +1,4 @@
-"""A fleet from options, or from a file that says more: pods that differ, join, leave and fail."""
+"""A fleet from options, or from a file with more detail: pods that differ, join, leave and fail."""
 
 from collections.abc import Mapping
 from math import inf
@@ -21,7 +21,7 @@ _Moment = Annotated[float, Seconds(0, 100 * DAY)]
 
 
 class FleetError(GatewayError):
-    """The file is wrong. `str()` says where."""
+    """The file is wrong. `str()` names the place."""
 
 
 class PodsSection(Section):

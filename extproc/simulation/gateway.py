@@ -84,12 +84,12 @@ class SimulatedGateway:
         self._tend()
 
     def other(self) -> OtherProcess:
-        """What takes in all that one other gateway tells."""
-        assert self._replica is not None  # noqa: S101 - who tells is told
+        """The receiver of one other gateway's events."""
+        assert self._replica is not None  # noqa: S101 - a gateway that sends also receives
         return self._replica.other()
 
     def set_pods(self, pods: list[Pod]) -> None:
-        """What discovery says."""
+        """Sets the pods from discovery."""
         self.pool.store.set_pods(pods, self._events.now)
 
     def watch(self, pod: SimulatedPod, phase: float, until: Callable[[], bool]) -> None:
@@ -129,7 +129,7 @@ class SimulatedGateway:
 
 
 def carrier(events: Events, delay: float, receivers: list[Callable[[tuple[Any, ...]], None]]) -> Callable[..., None]:
-    """Brings what one gateway tells to the others, each after `delay` seconds."""
+    """Delivers one gateway's events to the others, each after `delay` seconds."""
 
     def tell(event: tuple[Any, ...]) -> None:
         for receive in receivers:

@@ -126,7 +126,7 @@ class KVCache:
         self.grown(1)
 
     def grown(self, count: int) -> None:
-        """Answers begin `count` blocks; whose they are, is said by `settle`."""
+        """Answers begin `count` blocks; the engine's `settle` assigns them to jobs."""
         self._promised -= count
         self._private += count
         self.make_room()

@@ -12,7 +12,7 @@ from extproc.simulation.show import Comparison
 # No window, whatever the machine has; and the same bytes for the same figures.
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "infer-gateway"
-#: Colours that people with any colour vision tell apart (Okabe and Ito), the compared one first.
+#: Colours that people with any colour vision distinguish (Okabe and Ito), the compared one first.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999", "#f0e442")
 #: Windows that the time of a run is cut into.
 _WINDOWS = 60

@@ -19,7 +19,7 @@ from scheduler.types import Pod
 
 #: Seconds in which scrapes of all pods are spread at the beginning, and before the first request.
 _LEAD = 1.0
-#: Seconds until discovery says that a pod failed, or is back: kubelet's readiness probe, three times in vain.
+#: Seconds until discovery reports that a pod failed, or is back: kubelet's readiness probe, three times in vain.
 DISCOVERY_DELAY = 5.0
 
 

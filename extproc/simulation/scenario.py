@@ -135,7 +135,7 @@ def outcome(task: Task, result: Result) -> Outcome:
 
 
 def run_all(tasks: Sequence[Task], jobs: int, progress: Callable[[Task, int], None]) -> Iterator[Outcome]:
-    """All tasks, in their order; in so many processes. `progress` is told of a task how many requests have ended."""
+    """Runs tasks in `jobs` processes, outcomes in order. `progress` gets a task and its count of ended requests."""
     if jobs == 1:
         for task in tasks:
             yield run(task, lambda ended, task=task: progress(task, ended))  # type: ignore[misc]

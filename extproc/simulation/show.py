@@ -71,7 +71,7 @@ class Comparison:
                     times = ratio(mine[tenant][_TENANT].median, base[tenant][_TENANT].median)
                     verdicts[found].append(f"{tenant or '(none)'} {times:.2f}x")
         if not verdicts[True] or not verdicts[False]:
-            # For all alike: no more than what was said of all.
+            # All tenants alike: the verdict for all traffic covers them.
             return []
         return [
             f"{'better' if found else 'worse'} for {', '.join(tenants[:4])}{' …' if len(tenants) > 4 else ''}"
@@ -95,7 +95,7 @@ class Comparison:
         }
 
 
-#: What a row of a comparison says, beside the configuration's name.
+#: Columns of a comparison, beside the configuration's name.
 COLUMNS = (
     "TTFT mean", "p50", "p90", "p99", "TPOT p50", "p90", "end to end p50", "p90", "p99", "cached", "req/s", "refused",
     "failed", "busiest pod",

@@ -109,9 +109,9 @@ def over_seeds(summaries: Sequence[Summary]) -> dict[str, Figure]:
 
 
 def better(name: str, mine: Figure, other: Figure) -> bool | None:
-    """Whether `mine` is better in that figure than `other`; None where seeds do not tell.
+    """Whether `mine` is better in that figure than `other`; None where the seeds do not decide.
 
-    It is only said where every seed of one lies on the same side of every seed of the other, by `MARGIN` at least.
+    They decide only where every seed of one lies on the same side of every seed of the other, by `MARGIN` at least.
     """
     more = name in _MORE_IS_BETTER
     if more:

@@ -32,7 +32,7 @@ _Length = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 class TraceError(GatewayError):
-    """A trace that cannot be read. `str()` says where and why."""
+    """A trace that cannot be read. `str()` gives the place and the reason."""
 
 
 class Line(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""`infer-gateway tune`: searches a configuration's numbers for a recorded trace, and says whether what it finds holds.
+"""`infer-gateway tune`: searches a configuration's numbers for a recorded trace, and validates the result.
 
 Candidates are drawn at random around the configuration that is there. All see the first half of the trace with one
 seed; the better ones see it with more. The best is then compared with the configuration that was there on the second

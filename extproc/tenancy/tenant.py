@@ -15,6 +15,6 @@ def tenant_of(identity: Identity | None, headers: Headers) -> str:
 
 
 def client_address(headers: Headers) -> str:
-    """The address of who connected to Envoy, which puts it last: what is before that may lie. Empty: none is told."""
+    """Address of Envoy's client, which Envoy appends last: earlier entries may be forged. Empty: not known."""
     addresses = headers.raw(FORWARDED_FOR)
     return "" if addresses is None else addresses.rpartition(b",")[2].strip().decode("latin-1")

@@ -16,17 +16,17 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the DNS says of a target."""
+    """The DNS answer for a target."""
 
     pods: frozenset[tuple[IPAddress, int]]
-    #: Seconds for which it holds; infinite where nobody said.
+    #: Seconds for which the answer holds; infinite where no record has a TTL.
     ttl: float
     #: Why a part of it is what it was before, or missing. Empty: nothing is.
     trouble: str = ""
 
 
 class Nothing(OSError):
-    """The DNS was reached, and says that there is nothing."""
+    """The DNS was reached, and has no such name or record."""
 
 
 #: Raises OSError where there is no answer, ValueError where there can be none.

@@ -30,7 +30,7 @@ class DnsDiscovery:
     """The addresses of a name, asked for again when their time to live is over.
 
     A look-up that fails never takes away what an earlier one found, "no such name" included: a resolver that lost its
-    upstream says the same. What an answer leaves out is gone. `first_sync` waits for an answer.
+    upstream answers the same. What an answer leaves out is gone. `first_sync` waits for an answer.
 
     Args:
         target: name and port.
@@ -80,7 +80,7 @@ class DnsDiscovery:
             await self._sleep(min(wait, self._interval))
 
     async def _ask(self) -> float:
-        """Looks it up, and says after how many seconds to do so again."""
+        """Looks the target up. Returns the seconds until the next look-up."""
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._resolve(self._target)

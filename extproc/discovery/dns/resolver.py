@@ -196,10 +196,10 @@ class _LookUp:
         return v4 or v6
 
     async def _first(self, host: str, *types: RdataType) -> list[Records | OSError]:
-        """What each type of record says of the first name, in the order of search, that has any.
+        """Records of each type for the first name, in the order of search, that has any.
 
         Once a name could not be asked for, a later one does not speak for it, but for the name as it is written: where
-        the cluster's own domain is out of order, a wildcard in the last search domain must not say who its pods are.
+        the cluster's own domain is out of order, a wildcard in the last search domain must not name its pods.
 
         Raises:
             OSError: no name has any.
@@ -255,7 +255,7 @@ async def _ask(stub: Stub, name: Name, rdtype: RdataType) -> Records | OSError:
     except NXDOMAIN:
         return Nothing("no such name")
     except Timeout:
-        # Its own text says how long it took, which differs each time.
+        # The error's own text has the time that passed, which differs each time.
         return TimeoutError("no answer in time")
     except NoNameservers as error:
         errors = error.kwargs["errors"]

@@ -85,7 +85,7 @@ class KubernetesDiscovery:
         self._sleep = sleep
         self._clock = clock
         self._published: list[Pod] | None = None
-        #: Of what says who the pods are; for a pool, that is the pool, and then the pods that it selects.
+        #: One per watched resource that names the pods; for a pool: the pool, then the pods that the pool selects.
         self._contacts = [Contact(f"kubernetes {self._what()}", clock)]
         if isinstance(wanted, PoolPods):
             self._contacts.append(Contact(f"kubernetes pods of {self._what()}", clock))
@@ -104,7 +104,7 @@ class KubernetesDiscovery:
         return f"InferencePool {namespace}/{wanted.name}"
 
     async def run(self, publish: Publish) -> None:
-        # What an earlier run published may have been lost by whoever is told.
+        # The subscriber may have lost the pods that an earlier run published.
         self._published = None
         async with ApiServer(self._credentials) as api:
             if isinstance(self._wanted, ServicePods):

@@ -126,7 +126,7 @@ class InferencePool(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What the API server says instead of an answer."""
+    """The API server's error, in place of an answer."""
 
     message: str = ""
     reason: str = ""

@@ -10,7 +10,7 @@ from scheduler.types import Pod
 #: A port by its number or its name.
 PortRef = int | str
 
-#: Well-known names for what an EndpointSlice tells of a pod; it has no labels of its own.
+#: Well-known label names for a pod's fields in an EndpointSlice, which has no labels of the pod.
 ZONE_LABEL = "topology.kubernetes.io/zone"
 NODE_LABEL = "kubernetes.io/hostname"
 
@@ -43,7 +43,7 @@ def pods_of_slices(slices: Iterable[EndpointSlice], port: PortRef | None, compla
     Args:
         slices: all EndpointSlices of the Service.
         port: of the pods, by number or by its name in the Service; None where there is one only.
-        complain: is told of slices that have no such port.
+        complain: called with slices that have no such port.
     """
     found: _Found = {}
     # A Service of two families has a slice for each: the same pods twice.

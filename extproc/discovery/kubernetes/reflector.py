@@ -32,9 +32,9 @@ LIST_SILENCE = 30.0
 MIN_BACKOFF, MAX_BACKOFF = 0.2, 5.0
 #: Seconds. A watch that ends sooner, as if it was meant to, is a failure: or else we would ask without pause.
 SHORT_WATCH = 1.0
-#: Tries in a row from one version that bring nothing, until everything is listed again. An API server that is busy says
-#: so and means it. One whose data were restored from a backup does not know our version, and may be silent about it
-#: (measured with 1.20: it accepts the watch and sends nothing, bookmarks included).
+#: Tries in a row from one version that bring nothing, until everything is listed again. A busy API server
+#: reports so, and is to be believed. A server whose data were restored from a backup does not know our version, and may
+#: be silent about it (measured with 1.20: the server accepts the watch and sends nothing, bookmarks included).
 BARREN = 3
 
 
@@ -59,7 +59,7 @@ class Reflector(Generic[T]):
         kind: the type of its objects.
         changed: is called after the first list, and whenever objects may have changed.
         rng: spreads watches and tries.
-        contact: told of answers and failures.
+        contact: records answers and failures.
         sleep: waits between tries.
         clock: monotonic seconds.
     """
@@ -161,7 +161,7 @@ class Reflector(Generic[T]):
         async with self._api.get(self._resource.path, parameters, read_timeout=self._watch_silence) as response:
             self._answered()
             async for data in response.content.iter_any():
-                # Told once for all that arrived together: a deployment's change is many events.
+                # Called once for all events that arrived together: a deployment's change is many events.
                 if self._apply(lines.feed(data)):
                     self._changed()
 
@@ -185,7 +185,7 @@ class Reflector(Generic[T]):
         self._reached()
 
     def _reached(self) -> bool:
-        """The API server has answered. True: the log has told that it did not."""
+        """The API server has answered. True: an earlier failure was logged."""
         if self._objection is None:
             return self._contact.reached()
         self._contact.alive()

@@ -9,7 +9,7 @@ import msgspec
 from extproc.discovery.kubernetes.objects import Keyed, KubernetesObject, Status
 
 #: Objects of one kind that are kept. A gateway scrapes each pod five times a second: it is far past its end at a
-#: tenth of this. What is beyond is left out, and said so.
+#: tenth of this. Objects beyond it are left out, and logged.
 MAX_OBJECTS = 10_000
 #: Bytes of one event of a watch. etcd stores no object over 1.5 MiB; as JSON, one may be a few times larger.
 MAX_EVENT = 8 << 20
@@ -62,7 +62,7 @@ def read_page(data: bytes) -> Page:
 
 
 def read_status(data: bytes) -> Status:
-    """What an error says of itself; nothing where that cannot be read."""
+    """The `Status` of an error's body; an empty one where the body cannot be read."""
     try:
         return _status.decode(data)
     except UNREADABLE:
@@ -109,7 +109,7 @@ class Store(Generic[T]):
 
     Args:
         kind: the type that objects are decoded to.
-        complain: is told of objects that are left out or cannot be read.
+        complain: called for objects that are left out or cannot be read.
         limit: objects that are kept at most.
     """
 
