@@ -142,10 +142,11 @@ class Parser(Generic[BodyT]):
         except (UnicodeDecodeError, msgspec.DecodeError) as error:
             if type(error) is msgspec.ValidationError:
                 raise _not_read(body, error) from error
+        text = lenient.strict(body)
         try:
-            return self._parsed(lenient.strict(body))
-        except (UnicodeDecodeError, msgspec.DecodeError) as error:
-            raise bad_request("The request body is not valid JSON.", code="invalid_json", detail=str(error)) from error
+            return self._parsed(text)
+        except (UnicodeDecodeError, msgspec.ValidationError) as error:
+            raise _not_read(text, error) from error
 
     def _parsed(self, body: bytes) -> ParsedRequest:
         """Parses strict JSON. Raises Refusal, msgspec.DecodeError and UnicodeDecodeError."""
@@ -240,7 +241,9 @@ def _bare_value(raw: msgspec.Raw) -> object:
     return msgspec.json.decode(text)
 
 
-def _not_read(body: bytes, error: msgspec.ValidationError) -> Refusal:
+def _not_read(body: bytes, error: UnicodeDecodeError | msgspec.ValidationError) -> Refusal:
+    if isinstance(error, UnicodeDecodeError):
+        return bad_request("The request body is not valid UTF-8.", code="invalid_json", detail=str(error))
     if body.lstrip()[:1] != b"{":
         return bad_request("The request body must be a JSON object.", code="invalid_type", detail=str(error))
     return bad_request("The request body has a number that is out of range.", code="invalid_value", detail=str(error))

@@ -10,7 +10,7 @@ import brotli
 from extproc.errors import bad_request, body_too_large, unsupported_encoding
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd  # pragma: no cover - one Python has one of the two
 else:
     from backports import zstd
 
@@ -99,12 +99,8 @@ def _all(decoder: _Decoder, body: bytes, most: int, again: Callable[[], _Decoder
     size = len(pieces[0])
     while size < most:
         if not decoder.eof:
-            more = decoder.decompress(b"", most - size)
-            if not more and not decoder.eof:
-                raise _Faulty("cut short")
-            pieces.append(more)
-            size += len(more)
-            continue
+            # Less than was asked for: the decoder holds nothing back, it waits for more input.
+            raise _Faulty("cut short")
         rest = decoder.unused_data
         if not rest:
             break
@@ -136,15 +132,10 @@ class _Zlib:
 
 def _brotli(body: bytes, most: int) -> bytes:
     decoder = brotli.Decompressor()
-    pieces = [decoder.process(body, output_buffer_limit=most)]
-    size = len(pieces[0])
-    while size < most and not decoder.is_finished():
-        more = decoder.process(b"", output_buffer_limit=most - size)
-        if not more:
-            raise _Faulty("cut short")
-        pieces.append(more)
-        size += len(more)
-    return b"".join(pieces)
+    text: bytes = decoder.process(body, output_buffer_limit=most)
+    if len(text) < most and not decoder.is_finished():
+        raise _Faulty("cut short")
+    return text
 
 
 #: RFC 9110 section 8.4.1.3: an older name.

@@ -376,3 +376,23 @@ def test_garbage_is_parsed_or_refused(path: str, text: bytes) -> None:
 def test_truncated_bodies_are_refused(path: str, prompt: Any, cut: int) -> None:
     whole = body(model="m", messages=prompt, input=prompt)
     assert refused(path, whole[: min(cut, len(whole) - 1)]).code == "invalid_json"
+
+
+@every_api
+@pytest.mark.parametrize(
+    ("text", "message", "code"),
+    [
+        ("[1]", "The request body must be a JSON object.", "invalid_type"),
+        ('{"model":1e999}', "The request body has a number that is out of range.", "invalid_value"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_encoding_changes_no_refusal(path: str, text: str, message: str, code: str, encoding: str) -> None:
+    refusal = refused(path, text.encode(encoding))
+    assert (refusal.message, refusal.code) == (message, code)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_changes_no_refusal_of_invalid_utf8(mark: bytes) -> None:
+    refusal = refused(CHAT, mark + b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}')
+    assert (refusal.message, refusal.code) == ("The request body is not valid UTF-8.", "invalid_json")

@@ -69,6 +69,21 @@ def test_what_is_cut_short_or_followed_by_more(encoding: str, encode: Callable[[
         assert (caught.value.status, caught.value.code) == (400, "invalid_encoding")
 
 
+@each
+@pytest.mark.parametrize("size", [0, 1, 1 << 14, (1 << 15) + 1, 1 << 17])
+def test_the_limit_may_be_far_beyond_the_text(encoding: str, encode: Callable[[bytes], bytes], size: int) -> None:
+    """The decoders' own buffers grow in steps: none leaves a part of the text behind."""
+    for text in (bytes(size), os.urandom(size)):
+        body = encode(text)
+        for limit in (size, size + 1, 2 * size + 7, 1 << 20):
+            assert decoded(body, encoding, limit) == text
+
+
+def test_a_skippable_frame_of_zstd_holds_no_text() -> None:
+    skippable = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"any"
+    assert decoded(skippable + zstd.compress(b"text") + skippable, "zstd", 100) == b"text"
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 @given(data=st.binary(max_size=200))
 def test_rubbish_is_one_error_or_a_text(encoding: str, data: bytes) -> None:

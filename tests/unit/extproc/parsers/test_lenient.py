@@ -12,7 +12,7 @@ def test_encodings_that_pythons_reader_takes(encoding: str) -> None:
 
 
 def test_what_is_utf8_or_nothing_stays_the_same_object() -> None:
-    for body in (b'{"a":1}', b"", b"\x00\xd8\x00"):
+    for body in (b'{"a":1}', b"", b"\x00\xd8\x00", b"\x00\xd8\x00\x00\x00"):
         assert as_utf8(body) is body
 
 

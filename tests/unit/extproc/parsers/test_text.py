@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.parsers import parse
-from extproc.parsers.text import MAX_FIELDS, escape
+from extproc.parsers.text import MAX_FIELDS, MESSAGE, TEXT, escape, write_message, write_messages
 
 FEW = settings(max_examples=40)  # one for each API
 
@@ -196,3 +196,20 @@ def test_the_cut_is_the_same_for_the_next_turn() -> None:
     )
     assert str(one.prompt) == str(two.prompt)
     assert one.prompt.length < 40 * MAX_FIELDS
+
+
+@pytest.mark.parametrize("message", [{"role": "user", "content": "a"}, {"role": "user"}, 3])
+def test_messages_beyond_the_most_fields_are_left_out(message: object) -> None:
+    whole: list[str] = []
+    cut: list[str] = []
+    write_messages([message] * MAX_FIELDS, whole)
+    assert MAX_FIELDS < len(whole) <= MAX_FIELDS + 3
+    write_messages([*[message] * MAX_FIELDS, {"role": "user", "content": "later"}], cut)
+    assert cut == whole
+
+
+def test_parts_beyond_the_most_fields_are_left_out() -> None:
+    out: list[str] = []
+    write_message({"role": "user", "content": ["a"] * MAX_FIELDS}, out)
+    assert MAX_FIELDS < len(out) <= MAX_FIELDS + 2
+    assert out[:4] == [MESSAGE, "user", TEXT, "a"]

@@ -204,6 +204,15 @@ def test_a_new_body_takes_the_place_of_the_old() -> None:
     assert session.replies_to_send() == [RequestHeadersReply(PICK), RequestBodyChunk(b"new", end_of_stream=True)]
 
 
+@pytest.mark.parametrize("mode", [None, BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED])
+def test_a_new_body_has_no_place_where_the_request_has_none(mode: BodyMode | None) -> None:
+    """A body that Envoy did not show cannot be put in: the reply is to the headers alone."""
+    session, _ = started(head(mode, end=True))
+    session.route(PICK, b"new")
+    assert session.replies_to_send() == [RequestHeadersReply(PICK)]
+    assert session.request_state is RequestState.DONE
+
+
 @pytest.mark.parametrize("mode", [BodyMode.BUFFERED, BodyMode.FULL_DUPLEX_STREAMED])
 def test_a_body_over_the_limit_is_refused_with_413(mode: BodyMode) -> None:
     session, _ = started(head(mode), max_body=10)

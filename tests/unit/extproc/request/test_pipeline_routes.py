@@ -148,6 +148,16 @@ def test_the_body_names_the_model_as_the_pool_knows_it() -> None:
     assert b"org/m" not in page
 
 
+def test_a_request_that_should_name_a_model_and_names_none_is_refused() -> None:
+    """No route is for all models, so none has a model to give."""
+    world = World()
+    _, (reply,) = world.send(b'{"messages":[]}')
+    assert isinstance(reply, ImmediateReply)
+    error = msgspec.json.decode(reply.body)["error"]
+    assert (reply.status, error["param"]) == (400, "model")
+    assert world.in_flight() == {"large": 0, "small": 0, "empty": 0}
+
+
 @pytest.mark.parametrize("model", ["lora", "org/m", "m"])
 def test_what_keeps_its_name_keeps_its_body(model: str) -> None:
     world = World()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from extproc.errors import Refusal
 from extproc.parsers import parse
-from extproc.request.rewrite_body import MAX_MEMBERS, names_models, position, replace_model
+from extproc.request.rewrite_body import MAX_MEMBERS, names_models, position, put_model, replace_model
 
 NEW = 'new "name" \\ é'
 ENCODED = '"new \\"name\\" \\\\ é"'.encode()
@@ -49,12 +49,30 @@ def test_more_members_than_anybody_means_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"{}", b'{"model":%s}'),
+        (b" { \n} ", b' {"model":%s \n} '),
+        (b'{"x":1}', b'{"model":%s,"x":1}'),
+        (b'\n{ "x":{"model":"m"}}', b'\n{"model":%s, "x":{"model":"m"}}'),
+        (b'{"x":1,"model":"m"}', b'{"x":1,"model":%s}'),
+        (b'{"model":"a","model":"b"}', b'{"model":%s,"model":%s}'),
+    ],
+)  # fmt: skip
+def test_a_name_is_put_where_there_is_none(before: bytes, after: bytes) -> None:
+    text = put_model(before, NEW)
+    assert text == after.replace(b"%s", ENCODED)
+    assert json.loads(text)["model"] == NEW
+
+
+@pytest.mark.parametrize(
     ("text", "several"),
     [
         (b"{}", False),
         (b'{"model":"m"}', False),
         (b'{"x":{"model":"n"},"y":"\\"model\\":","model":"m"}', False),
         (b'{"x":"\\u00e9","model":"m"}', False),
+        (b'{"x":{"model":"n"},"y":{"model":"m"}}', False),
         (b'{"model":"n","model":"m"}', True),
         (b'{"\\u006dodel":"n" , "x":1,"model":"m"}', True),
     ],

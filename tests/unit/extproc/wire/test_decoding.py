@@ -189,6 +189,22 @@ def test_bodies(last):
     assert decode(message) == ResponseBody(b"answer", last, serialized=serialized)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_response_body_that_comes_first_and_so_has_the_config(last):
+    message = ProcessingRequest()
+    message.response_body.body = b"answer"
+    message.response_body.end_of_stream = last
+    message.protocol_config.response_body_mode = BodyMode.FULL_DUPLEX_STREAMED
+    config = ProtocolConfig(BodyMode.NONE, BodyMode.FULL_DUPLEX_STREAMED, False)
+    assert decode(message) == ResponseBody(b"answer", last, config)
+
+
+def test_response_body_with_a_field_of_a_newer_envoy():
+    message = ProcessingRequest()
+    message.response_body.body = b"answer"
+    assert wire.decode(message.SerializeToString() + b"\x9a\x06\x01x") == ResponseBody(b"answer", False)
+
+
 def test_request_trailers():
     message = ProcessingRequest()
     fill(message.request_trailers.trailers, ("x-checksum", b"1"))

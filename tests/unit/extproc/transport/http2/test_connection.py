@@ -843,3 +843,11 @@ def test_large_body_in_small_pieces_takes_linear_time() -> None:
         peer.machine.receive(sent[n : n + 5000])
         assert len(peer.machine._partial) <= 16384 + 9
     assert peer.calls[0].messages == [bytes(4 << 20)]
+
+
+@pytest.mark.parametrize("rest", [b"\x00", frame(PING, 0, 0, b"12345678")[:8]])
+def test_a_frame_begun_after_the_peers_last_is_not_kept(rest: bytes) -> None:
+    peer = Peer()
+    peer.said(frame(GOAWAY, 0, 0, bytes(8)) + rest)
+    assert peer.machine.closed
+    assert (peer.machine.held, bytes(peer.machine._partial)) == (0, b"")
