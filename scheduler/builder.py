@@ -1,4 +1,4 @@
-"""From configuration to profile: says everything that is wrong with one, and builds the other."""
+"""From configuration to profile: reports all errors of the configuration, and builds the profile."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
@@ -52,7 +52,7 @@ def build(
     cpu_clock: Callable[[], float] | None = None,
     before: Profile | None = None,
 ) -> tuple[Profile, list[str]]:
-    """The profile that `config` describes, and warnings of what was left out of it.
+    """The profile that `config` describes, and warnings of the parts left out.
 
     `on_fault`, `observe` and the clocks are handed on to `Profile`. Plugins of the profile `before` whose arguments
     stay the same are taken over, with all that they remember.
@@ -136,7 +136,7 @@ def _args_errors(params: type[PluginParams], args: Mapping[str, Any], path: Path
 
 
 def _missing_args(name: str, params: type[PluginParams], path: Path) -> list[PluginConfigError]:
-    """What is wrong with having no pluginConfig for a plugin."""
+    """The error of a plugin without pluginConfig."""
     return [
         PluginConfigError(f"{name!r} needs the argument {error.path[-1]!r} in pluginConfig", path)
         for error in _args_errors(params, {}, ("args",))

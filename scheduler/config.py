@@ -1,6 +1,6 @@
 """The scheduler's part of the configuration. Frozen values, not yet checked against what plugins there are.
 
-`scheduler.builder.validate` says what is wrong with one, `scheduler.builder.build` makes a profile of it.
+`scheduler.builder.validate` returns the errors of a configuration, `scheduler.builder.build` makes a profile from it.
 """
 
 from collections.abc import Mapping

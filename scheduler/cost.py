@@ -1,5 +1,5 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""What a request costs everybody at each pod, in seconds. Run for each decision, and compiled: plugins are not."""
+"""Cost of a request to all requests at each pod, in seconds. Run for each decision, and compiled: plugins are not."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ _MAX_SCORE = 100.0
 
 
 class Prices:
-    """What does not change from request to request."""
+    """The values that do not change from request to request."""
 
     __slots__ = ("interference", "kv", "kv_from", "request")
 
@@ -30,7 +30,7 @@ class Prices:
     def rooms(self, pods: Snapshot) -> FloatArray:
         """Expected seconds until the engine has room for one more; unknown: 0. The same for all requests of a snapshot.
 
-        What an engine does not admit waits until somebody else's answer ends.
+        A request that an engine does not admit waits until another request's answer ends.
         """
         return np.nan_to_num(self.kv * np.maximum(pods.kv_usage - self.kv_from, 0.0), nan=0.0)
 
@@ -89,5 +89,5 @@ def _of_many(
     totals = waits + computes + others + rooms
     least = totals.min()
     scores: FloatArray = _MAX_SCORE * half / (half + totals - least)
-    # As lists: whoever shows them takes them one by one.
+    # As lists: they are read one by one for display.
     return Costs(waits.tolist(), computes.tolist(), others.tolist(), rooms.tolist()), scores

@@ -14,7 +14,7 @@ from scheduler.types import BoolArray, Decision, FloatArray, Pod, Request, Snaps
 if TYPE_CHECKING:
     from random import Random
 
-#: Share of the pods below which nobody rests: Envoy's panic threshold is the same.
+#: Share of the pods below which no pod rests: Envoy's panic threshold is the same.
 MIN_AWAKE = 0.5
 #: Totals that differ by less are a tie; far above rounding noise and far below what any scorer means by a difference.
 TIE = 1e-6
@@ -40,16 +40,16 @@ def schedule(
 ) -> Decision:
     """Picks a pod for `request`, with up to four fallbacks.
 
-    The best total wins; ties go to the fewest in-flight requests, then to chance: whoever served fewest before, for
-    conversations that stay elsewhere, would get all new ones.
+    The best total wins; ties go to the fewest in-flight requests, then to chance: the pod that served fewest before,
+    for conversations that stay elsewhere, would get all new ones.
 
     Args:
         profile: the plugins.
-        request: what is to be served.
+        request: the request to be served.
         snapshot: the pods that are ready.
         now: monotonic seconds.
         rng: for ties and for plugins that roll dice.
-        record: False decides without telling the plugins of the pick: nothing is to be undone then.
+        record: False decides without notifying the plugins of the pick: nothing is to be undone then.
         most: pods in the decision, fallbacks included: 1 to `MAX_PODS`.
 
     Raises:
@@ -108,7 +108,7 @@ def schedule(
 def record_at(
     profile: Profile, request: Request, snapshot: Snapshot, pod: Pod, *, now: float, rng: "Random"
 ) -> tuple[Undo, ...]:
-    """Tells the plugins that `pod` got the request in the end, whatever was picked: Envoy tried another one."""
+    """Notifies the plugins that `pod` got the request in the end, whatever was picked: Envoy tried another one."""
     cycle = Cycle(now=now, rng=rng)
     for member in profile.preparers:
         _prepare(profile, member, request, snapshot, cycle)
@@ -207,7 +207,7 @@ def _score(
                 continue
             if member.scraped_only:
                 known[member] = answer
-        # What the plugins answered, no copy: most give the same array to many requests.
+        # The answers of the plugins, no copy: most give the same array to many requests.
         scores[member.name] = answer
     return scores, _sum_of_few(profile, scores, count) if count <= FEW else _sum(profile, scores, count)
 
@@ -305,7 +305,7 @@ def _least(keys: tuple[Any, ...], rng: "Random") -> list[int]:
 
 
 def _fault_of(values: Any, count: int, most: float) -> str:
-    """What is wrong with `count` numbers of 0 to `most`, or ""."""
+    """The error in `count` numbers of 0 to `most`, or ""."""
     if type(values) is not np.ndarray or values.shape != (count,) or values.dtype.kind not in "fiu":
         return f"must be {count} numbers, not {_shape_of(values)}"
     if count <= FEW and _within(values.tolist(), most):
@@ -323,7 +323,7 @@ def _within(values: list[float], most: float) -> bool:
 
 
 def _shape_of(answer: Any) -> str:
-    """What a plugin answered, in few words."""
+    """The answer of a plugin, in few words."""
     if isinstance(answer, np.ndarray):
         return f"an array of {answer.dtype} of shape {answer.shape}"
     return type(answer).__name__

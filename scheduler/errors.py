@@ -1,4 +1,4 @@
-"""What can go wrong in scheduling.
+"""Errors of scheduling.
 
 SchedulingError          no pod for this request; the pool's fault, not the client's
 ├── NoReadyPod           the pool (or the allowed subset of it) is empty

@@ -1,4 +1,4 @@
-"""What a plugin is.
+"""The interface of plugins.
 
 A plugin is a class with a `name`, a `Params` model (pydantic, frozen, strict) for its arguments, and one or more of the
 methods below. It is built once, from its parameters, and lives as long as the configuration does. All methods run on
@@ -6,8 +6,8 @@ one thread, so a plugin needs no locks; none may block, read a clock or roll dic
 `cycle.rng` are there.
 
 Optional class attributes: `scraped_only`, True for a scorer that looks at nothing but `kv_usage`, `ttft`, `tpot` and
-`adapters` of the pods, is then asked once per snapshot, not per request. `prefers`, True for a filter that says where a
-request is best served, not where it can be served: it runs after the others, the pods that it leaves out remain as
+`adapters` of the pods, is then asked once per snapshot, not per request. `prefers`, True for a filter that finds where
+a request is best served, not where it can be served: it runs after the others, the pods that it leaves out remain as
 fallbacks, and it refuses nothing. Two more steer the builder (`scheduler.builder`):
 
 - `needs`: names of plugins that must be built along with this one, because this one reads what they prepare. They take
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Scores are in this range; a score outside it is a fault of the plugin.
 MIN_SCORE, MAX_SCORE = 0.0, 100.0
-#: What a scorer says of a pod of which it knows nothing: neither the best nor the worst.
+#: Score of a pod of which a scorer knows nothing: neither the best nor the worst.
 NEUTRAL_SCORE = 50.0
 
 
@@ -51,13 +51,13 @@ class Cycle:
         self.now = now
         self.rng = rng
         self.state: dict[str, Any] = {}
-        #: Share (0-1) of the prompt that each candidate's prefix cache is expected to hold, as far as it was looked at.
-        #: Set by a `Preparer` for the pods it was given; kept in step with the candidates from then on. None: nobody
-        #: looked.
+        #: Share (0-1) of the prompt that each candidate's prefix cache is expected to hold, as far as it was matched.
+        #: Set by a `Preparer` for the pods it was given; kept in step with the candidates from then on. None: not
+        #: determined.
         self.prefix_match: FloatArray | None = None
         #: Share (0-1) of the prompt that was looked at; the rest counts as not held.
         self.prefix_span = 1.0
-        #: What a scorer found the request to cost at each candidate, for people. It decides nothing.
+        #: Cost of the request at each candidate as a scorer found it, for display only: no decision reads it.
         self.costs: Costs | None = None
 
 
@@ -83,7 +83,7 @@ class Preparer(Protocol):
 
 @runtime_checkable
 class Filter(Protocol):
-    """Says which pods may serve a request at all."""
+    """Decides which pods may serve a request at all."""
 
     def keep(self, request: Request, pods: Snapshot, cycle: Cycle) -> BoolArray:
         """True for each pod that stays. Shape `(len(pods),)`. Keeping none refuses the request."""
@@ -92,7 +92,7 @@ class Filter(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Says how good each pod is for a request."""
+    """Rates how good each pod is for a request."""
 
     def score(self, request: Request, pods: Snapshot, cycle: Cycle) -> FloatArray:
         """A score of 0-100 for each pod, higher is better. Shape `(len(pods),)`; never NaN.
@@ -132,7 +132,7 @@ class PodWatcher(Protocol):
     """Keeps something per pod, which must go when the pod goes."""
 
     def left(self, pod: Pod) -> None:
-        """The pod is gone, or its engine was restarted: forget what was known of it."""
+        """The pod is gone, or its engine was restarted: forget all that was known of the pod."""
         ...
 
 
@@ -158,20 +158,20 @@ class Sharer(Protocol):
     """Notes what was picked, and can do so together with the plugins of its name in other processes."""
 
     def share(self, secret: int, tell: Tell) -> None:
-        """From now on tell what is noted. `secret`: 64 bits that all processes have alike.
+        """From now on call `tell` with each note. `secret`: 64 bits that all processes have alike.
 
         Before the first request; and again with another secret, under which nothing holds that was noted before.
         """
         ...
 
     def told(self, address: str, data: bytes) -> Undo:
-        """Another process noted this of a pod. The answer takes it back.
+        """Another process noted `data` of a pod. The returned function takes the note back.
 
         Raises:
-            ValueError: it is no such thing, or of another version; nothing was noted.
+            ValueError: `data` is no note, or of another version; nothing was noted.
         """
         ...
 
     def memory(self) -> Iterator[tuple[str, bytes]]:
-        """What a process that was just started has to be told: addresses of pods, and what is noted of them."""
+        """State for a process that was just started: addresses of pods, and the notes of each."""
         ...

@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""What a configuration comes to: the plugins that take part in a cycle, and how they are run.
+"""The result of a configuration: the plugins that take part in a cycle, and how they are run.
 
 A plugin's mistakes stop here. It may raise, answer nonsense or take milliseconds: the cycle goes on without it, and
-`on_fault` is told its name, the phase and the error.
+`on_fault` gets its name, the phase and the error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from scheduler.types import FloatArray, Pod, Request
 
 #: Seconds. In-tree plugins take microseconds; all streams of the process wait while a plugin computes.
 SLOW_SECONDS = 0.005
-#: Slow runs in a row that bench a plugin. One or two happen to anybody when the machine is busy or memory is collected.
+#: Slow runs in a row that bench a plugin. One or two are common when the machine is busy or memory is collected.
 SLOW_RUNS = 3
 #: A benched plugin rests for so many times as long as it last took: it costs the process at most 1 % of its time.
 REST_FACTOR = 100.0
@@ -46,7 +46,7 @@ class Observe(Protocol):
 
 
 def ignore_fault(name: str, phase: str, error: Exception, /) -> None:
-    """For profiles whose faults nobody wants to hear of."""
+    """For profiles whose faults are not reported."""
 
 
 class Member:
@@ -66,7 +66,7 @@ class Member:
         self.benched_until = float("-inf")
 
 
-#: What `Profile.run` answers for a plugin that has nothing valid to say.
+#: Result of `Profile.run` for a plugin without a valid answer.
 FAULTY: Any = object()
 
 
@@ -89,12 +89,12 @@ class Profile:
 
         Args:
             plugins: every plugin that was built, by name. All of them prepare, record and watch, if they can.
-            arguments: what each was built with, by name.
+            arguments: those that each plugin was built with, by name.
             filters: names, in the order in which they run; those that only prefer run last.
             scorers: names and weights.
-            on_fault: told of every fault of a plugin.
-            observe: gives for each plugin what is told the time of its runs; needs `clock`.
-            clock: monotonic seconds. Without one, slow plugins are not told apart and nothing is measured.
+            on_fault: called with every fault of a plugin.
+            observe: gives for each plugin the observer of the time of its runs; needs `clock`.
+            clock: monotonic seconds. Without one, slow plugins are not detected and nothing is measured.
             cpu_clock: seconds of CPU of this thread. With it, a plugin that was slow once is slow again only where it
                 computed for so long: what a busy machine, or a collection of garbage, takes is not its doing.
 
@@ -141,7 +141,7 @@ class Profile:
         started = clock()
         if started < member.benched_until:
             return FAULTY
-        # Read only for whoever is suspected: it costs as much as a small plugin.
+        # Read only for a suspected plugin: the reading costs as much as a small plugin.
         cpu_clock = self.cpu_clock if member.slow_runs else None
         cpu = cpu_clock() if cpu_clock is not None else 0.0
         try:
@@ -160,7 +160,7 @@ class Profile:
         return answer
 
     def left(self, pod: Pod) -> None:
-        """Tells the plugins that a pod is gone or was restarted."""
+        """Notifies the plugins that a pod is gone or was restarted."""
         for member in self.watchers:
             try:
                 member.call(pod)

@@ -12,7 +12,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Estimate of characters of prompt text per token, where no answer of the model has told its usage yet. English text
+#: Estimate of characters of prompt text per token, where no answer of the model has reported usage yet. English text
 #: under the tokenizers of current models is at 3.5-4.5; the reference endpoint picker takes 4 as well.
 CHARS_PER_TOKEN = 4
 
@@ -22,18 +22,18 @@ MAX_SELECTIONS = 32
 
 
 class Prompt:
-    """The text of a prompt in the order in which a model sees it, in parts until somebody wants the whole."""
+    """The text of a prompt in the order in which a model sees it, in parts until the whole is asked for."""
 
     __slots__ = ("_parts", "chars_per_token", "length", "memory")
 
     def __init__(self, parts: Sequence[str] = (), unread: int = 0) -> None:
-        """Makes it of its parts, and of how many characters there are behind them, which nobody reads."""
+        """Makes it of its parts, and of the number of unread characters behind them."""
         self._parts = parts
-        #: What is known better of the model, or else the estimate.
+        #: The ratio learnt for the model, or else the estimate.
         self.chars_per_token: float = CHARS_PER_TOKEN
         #: Characters in all.
         self.length = sum(map(len, parts)) + unread
-        #: What a plugin found out about the text, by a key of its own: it stays when the text goes.
+        #: Results of plugins about the text, each by a key of its own: they stay when the text goes.
         self.memory: dict[Any, Any] = {}
 
     def text(self) -> str:
@@ -67,7 +67,7 @@ def nothing(kind: str, name: str, /) -> str | None:  # noqa: ARG001 - contract
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What the scheduler is told of a request."""
+    """A request as the scheduler sees it."""
 
     id: str = ""
     #: The model or LoRA adapter that the client named; empty where the request names none (GET, unread body).
@@ -135,9 +135,9 @@ class Snapshot:
         self.pods = pods
         #: Pods that failed lately and are left alone for now; None: no pod.
         self.resting = resting
-        #: Pods that said that they have no room; None: no pod.
+        #: Pods that answered that they have no room; None: no pod.
         self.refusing: BoolArray | None = None
-        #: By model: pods that said that they do not know it.
+        #: By model: pods that answered that they do not know the model.
         self.missing: dict[str, BoolArray] = {}
         #: Requests in the engine's queue, including those that arrived since the scrape as far as the gateway knows.
         self.waiting = waiting
@@ -159,9 +159,9 @@ class Snapshot:
         #: Requests ever picked for the pod by this gateway.
         self.served = served
         #: Three rows: seconds of prefill that were sent to a pod without a first token yet, the monotonic time as of
-        #: which, and the seconds that the pod computes a prompt token. `scheduler.pool.backlog` says how it shrinks.
+        #: which, and the seconds that the pod computes a prompt token. See `scheduler.pool.backlog` for how it shrinks.
         self.prefill = prefill
-        #: What a plugin derived from scraped columns alone, by a key of its own: computed once per snapshot.
+        #: Results that a plugin derived from scraped columns alone, by a key of its own: computed once per snapshot.
         self.derived: dict[Any, Any] = {}
         self._rows: dict[str, int] | None = None
         self._selected: dict[bytes, tuple[npt.NDArray[np.intp], Snapshot]] = {}
@@ -317,7 +317,7 @@ class Prefill(msgspec.Struct, frozen=True):
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """What a request costs everybody at each candidate, in seconds, by parts."""
+    """Cost of a request to all requests at each candidate, in seconds, by parts."""
 
     #: For the prefill that is ahead of it.
     waits: Sequence[float]
@@ -357,7 +357,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     filtered: Mapping[str, int]
     #: Prompt tokens that the picked pod is expected to compute, i.e. that no prefix cache was seen to hold.
     uncached_tokens: int
-    #: Share of the prompt's blocks that the picked pod was seen to hold, 0-1; None where nothing looked.
+    #: Share of the prompt's blocks that the picked pod was seen to hold, 0-1; None where no plugin looked.
     prefix_match: float | None
     #: None: the picked pod computes the prompt itself.
     prefill: Prefill | None = None

@@ -9,7 +9,7 @@ from pydantic import Field
 from scheduler.framework import Cycle, PluginParams, Tell
 from scheduler.types import Adapters, BoolArray, Pod, Request, Snapshot, Undo
 
-#: Names of adapters that are remembered, and those of one pod whose engine does not tell how many fit: clients make up
+#: Names of adapters that are remembered, and those of one pod whose engine does not give the capacity: clients make up
 #: names, though only what an engine reported counts.
 MOST_ADAPTERS = 10_000
 MOST_LOADED = 256
@@ -106,7 +106,7 @@ class LoraAffinity:
         return homes
 
     def _trim(self, address: str, adapters: Adapters) -> None:
-        """What runs has its place; of the rest, what was sent last."""
+        """Running adapters have their places; the adapters sent last get the rest."""
         sent = self._sent.get(address)
         if sent is not None:
             idle = [model for model in sent if model not in adapters.running]

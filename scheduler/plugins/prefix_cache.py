@@ -13,7 +13,7 @@ from scheduler.prefix.index import PrefixIndex
 from scheduler.types import CHARS_PER_TOKEN, FloatArray, Pod, Request, Snapshot, Undo
 
 _STATE = "prefix-cache"
-#: Blocks per pod that a process that was just started is told: the prompts of the last minutes, in a few milliseconds.
+#: Blocks per pod sent to a process that was just started: the prompts of the last minutes, in a few milliseconds.
 MAX_TOLD = 10_000
 
 
@@ -22,7 +22,7 @@ class PrefixCacheParams(PluginParams):
     block_size: int = Field(64, ge=1, le=1 << 20, alias="blockSizeToHash")
     #: Blocks of the head: what is scored. Behind it, blocks grow with their distance from the prompt's beginning.
     max_blocks: int = Field(128, ge=1, le=1 << 20, alias="maxBlocksToMatch")
-    #: Blocks of heads remembered per pod. Left out: as many as its KV cache has room for where the engine tells its
+    #: Blocks of heads remembered per pod. Left out: as many as its KV cache has room for where the engine reports its
     #: size, else 50,000.
     max_blocks_per_pod: int | None = Field(None, ge=1, alias="maxHashCacheSize")
 

@@ -35,7 +35,7 @@ class Waiting:
 
 
 class Backlog:
-    """What waits at one pod. All times are monotonic seconds."""
+    """The prefill that waits at one pod. All times are monotonic seconds."""
 
     __slots__ = ("_begun", "_part", "_undone", "_waiting", "at", "seconds", "waiting")
 
@@ -48,7 +48,7 @@ class Backlog:
         #: Oldest first: those without a first token; those which the model has not worked off. Others may be in there.
         self._waiting: deque[Waiting] = deque()
         self._undone: deque[Waiting] = deque()
-        #: First tokens known since the last page, and the part of one that the pages told beyond whole ones.
+        #: First tokens known since the last page, and the fraction that the pages gave beyond whole ones.
         self._begun = 0
         self._part = 0.0
 
@@ -70,14 +70,14 @@ class Backlog:
         self._undone.append(request)
 
     def begin(self, request: Waiting, now: float) -> None:
-        """The first token of a request came, or none will any more. Further calls do nothing."""
+        """The first token of a request came, or will not come any more. Further calls do nothing."""
         if request.waits:
             self._work(now)
             self._begun += 1
             self._take(request)
 
     def counted(self, count: float, share: float, before: float) -> list[Waiting]:
-        """The engine told how many first tokens it produced since its last page: releases the oldest, and returns them.
+        """The engine reported `count` first tokens since its last page: releases the oldest, and returns them.
 
         Args:
             count: first tokens.
@@ -86,7 +86,7 @@ class Backlog:
         """
         told = count * share + self._part
         whole = floor(told)
-        # Which of them began is not told. Those that are known to have begun are among them; one that was given up
+        # Which of them began is not reported. Those that are known to have begun are among them; one that was given up
         # before its first token is not, but is taken for it: the backlog then shrinks too late, never too early.
         self._part = told - whole
         left = whole - self._begun

@@ -30,7 +30,7 @@ class Measured:
 
 
 class Columns:
-    """What is known of the pods, or once was: `snapshot` leaves out what is too old.
+    """Values known of the pods, current or not: `snapshot` leaves out values that are too old.
 
     Attributes are views into larger arrays: write to their elements.
     """

@@ -1,5 +1,5 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""What an engine's counts are now, as far as the gateway can know it without asking again.
+"""Current counts of an engine, as far as the gateway can know it without asking again.
 
 The gateway knows which of its own requests were sent and which ended since the scrape. What the scrape could not have
 seen must not look like a queue: a scorer that takes every in-flight request beyond `running` for a queued one would
@@ -11,7 +11,7 @@ The rule:
   go on: `waiting` moves by the difference; when the queue is used up, `running` goes down.
 - The engine had no queue. What was sent since is being computed: `running` moves by the difference. It is at least
   our in-flight count: a request of ours that the engine reported neither as running nor as waiting was on its way.
-- The engine does not say whether it has a queue. As without one, but nothing is known of requests on their way.
+- The engine does not report whether it has a queue. As without one, but nothing is known of requests on their way.
 """
 
 

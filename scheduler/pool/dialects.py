@@ -1,6 +1,6 @@
 """How each engine names its signals: data, not code.
 
-A signal is a list of metric names in order of preference: what current versions say, then what older ones said. A
+A signal is a list of metric names in order of preference: those of current versions, then those of older ones. A
 name may be followed by label values that its series must have: `nv_trt_llm_request_metrics{request_type="waiting"}`.
 """
 
@@ -26,7 +26,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     #: Gauge 0-1, averaged over series: the engine spreads its requests over its ranks itself, so what counts for the
     #: next request is how full the pod is, not how full its fullest rank is.
     kv_usage: tuple[str, ...] = ()
-    #: Where the engine says that it can serve.
+    #: Path at which the engine reports that it can serve.
     health_path: str = "/health"
     #: The engine closes connections after an answer without saying so: the next request on one would be reset, and
     #: retried at another pod though the pick was right.
@@ -101,10 +101,10 @@ def custom(
     path: str = "/metrics",
     base: Dialect | None = None,
 ) -> Dialect:
-    """A dialect as a user writes it: names, or one name, by signal. What is not mentioned is as in `base`.
+    """A dialect as a user writes it: names, or one name, by signal. Signals not mentioned are as in `base`.
 
     Raises:
-        ValueError: a signal is not one of `SIGNALS`, or a name is none.
+        ValueError: a signal is not one of `SIGNALS`, or a name is invalid.
     """
     given = {signal: (names,) if isinstance(names, str) else tuple(names) for signal, names in signals.items()}
     for signal, names in given.items():

@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Estimates from observations that come one by one and lose weight as they age.
 
-An observation made one half-life ago counts half. Nothing here reads a clock: `now` is monotonic seconds and is told;
-it may go back a little between calls (then nothing has aged).
+An observation made one half-life ago counts half. Nothing here reads a clock: `now` is an argument, in
+monotonic seconds; it may go back a little between calls (then nothing has aged).
 """
 
 from math import inf, nan
@@ -18,7 +18,7 @@ KNOWN_FOR = 3 * HALF_LIFE
 #: How many observations of a pod weigh as much as what all pods have in common (see `DecayingLine.slope`).
 _PRIOR_OBSERVATIONS = 2.0
 
-#: Square of x, i.e. square tokens. Prompts that are alike to a token tell no slope: what is left of their variance is
+#: Square of x, i.e. square tokens. Prompts that are alike to a token give no slope: their variance is
 #: rounding.
 _LEAST_VARIANCE = 1.0
 
@@ -41,7 +41,7 @@ class DecayingMean:
 
 
 class PooledSlope:
-    """What the `DecayingLine`s of all pods say of the slope together, and the mean x of all."""
+    """The slope of the `DecayingLine`s of all pods together, and the mean x of all."""
 
     __slots__ = ("at", "covariance", "mean_x", "variance", "weight")
 
@@ -98,8 +98,8 @@ class DecayingLine:
     def slope(self) -> float:
         """Seconds per token, drawn towards that of all pods.
 
-        A pod whose prompts were all of one length says nothing of its slope, and with two of almost one length it says
-        something absurd. The fewer and the more alike its prompts were, the more it is taken to be like the others.
+        A pod whose prompts were all of one length gives no slope, and with two of almost one length it gives an absurd
+        one. The fewer and the more alike its prompts were, the more it is taken to be like the others.
         """
         pooled = self._pooled
         if pooled.weight == 0:

@@ -12,7 +12,7 @@ line without its line feed is taken for cut off and not read.
 
 import re
 
-#: Where a family is looked for first, relative to where the previous page had it, in bytes. What comes before it on a
+#: Where a family is looked for first, relative to its place on the previous page, in bytes. The text before it on a
 #: page grows as counters gain digits and shrinks rarely.
 _HINT_BEFORE, _HINT_AFTER = 256, 1024
 
@@ -23,7 +23,7 @@ MAX_LOOKS = 10_000
 MAX_LINE = 64 * 1024
 #: Bytes of one page that are read with care, by regular expressions: labels that are taken apart, lines with exemplars.
 MAX_CAREFUL = 256 * 1024
-#: Blanks before a name. The format allows them; nobody is known to write any.
+#: Blanks before a name. The format allows them; no known engine writes any.
 MAX_INDENT = 16
 
 _LINE_FEED = 0x0A
@@ -43,11 +43,11 @@ Series = tuple[bytes, float]
 
 
 class TooMuch(ValueError):
-    """The page has more of something than any engine's. `str()` says of what."""
+    """The page has more of something than any engine's. `str()` names it."""
 
 
 class Page:
-    """A page, and how much of it may still be looked at."""
+    """A page, and the number of looks at it that are left."""
 
     __slots__ = ("_careful", "_looks", "text")
 
@@ -94,7 +94,7 @@ class Page:
         return labels(raw)
 
     def _sample(self, start: int, end: int) -> Series | None:
-        """What stands after a name: labels, value, and perhaps a timestamp and an exemplar."""
+        """The text after a name: labels, value, and perhaps a timestamp and an exemplar."""
         text = self.text
         # The value is after the last brace of the line: a label's value may hold braces. An exemplar, always after a
         # `#`, has braces of its own.
@@ -132,7 +132,7 @@ class Family:
     def locate(self, page: bytes) -> tuple[int, int] | None:
         """First and last offset between which all samples of the family are, or None: it is not on the page.
 
-        Samples of other families may be there as well: what tells the end is the next TYPE line.
+        Samples of other families may be there as well: the next TYPE line marks the end.
         """
         marker, hint = self._marker, self._hint
         at = page.find(marker, max(hint - _HINT_BEFORE, 0), hint + _HINT_AFTER)
@@ -155,7 +155,7 @@ def labels(raw: bytes) -> dict[str, str]:
 
 
 def is_exposition(page: bytes) -> bool:
-    """Whether a page begins like an exposition. An empty page is one: there is nothing to tell."""
+    """Whether a page begins like an exposition. An empty page is one: an engine may have nothing to report."""
     return _BEGINNING.match(page) is not None
 
 
@@ -163,7 +163,7 @@ def _begins_line(page: bytes, at: int) -> bool:
     if at == 0 or page[at - 1] == _LINE_FEED:
         return True
     before = page[max(at - MAX_INDENT, 0) : at].rstrip(b" \t")
-    # Else the blanks before it go on further than anybody would write them.
+    # Else there are more blanks before it than any engine would write.
     return before.endswith(b"\n") or (not before and at <= MAX_INDENT)
 
 

@@ -17,7 +17,7 @@ UNKNOWN = 1e-4
 #: Bounds of what is believed: from twenty times the fastest engine measured to a model on a CPU.
 LEAST, MOST = 2e-6, 0.1
 #: Tokens at which an observation counts half. What every request pays, however short (33 to 65 ms), is as much as some
-#: hundred tokens' prefill: long ones tell more.
+#: hundred tokens' prefill: long ones are better evidence.
 HALF_TOKENS = 2048.0
 #: Least step, as logarithm of a ratio. 5 % follow a change of load within some 20 requests, and err by less than that.
 STEP = 0.05
@@ -57,7 +57,7 @@ class Pace:
         self.seen += weight
 
     def beside(self, pooled: "Pace") -> float:
-        """What to count with for this pod of a pool."""
+        """The pace to use for this pod of a pool."""
         if self.seen < 1.0 or 1.0 / ALIKE < self.value / pooled.value < ALIKE:
             return pooled.value
         return self.value

@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""A pod store that several processes keep alike: each tells the others what it does, and does what it is told of.
+"""A pod store that several processes keep alike: each sends its changes to the others, and applies theirs.
 
-What is told is small and in the order in which it happened. Nobody waits for anybody: for the moment that a message
-takes, a process does not know of what another one picked. Events may be lost or come twice: a request that is taken
+Events are small and in the order in which they happened. No process waits for another: for the moment that a message
+takes, a process does not know the picks of another one. Events may be lost or come twice: a request that is taken
 again under its number counts once, and one that is given back without having been taken does not count.
 """
 
@@ -29,7 +29,7 @@ REFUSED: Final = "r"  # address, seconds, monotonic seconds
 MISSING: Final = "M"  # address, model, monotonic seconds
 MOVED: Final = "m"  # address of the pod that was picked, of the one that served
 
-#: What only processes of one machine tell each other: each gateway scrapes for itself.
+#: Events that only processes of one machine send each other: each gateway scrapes for itself.
 NEARBY: Final = frozenset({SCRAPED, NOT_SCRAPED})
 #: Where an event has its time. On the way to another machine, whose clock is another, it is an age there.
 _TIMES: Final[Mapping[str, int]] = {
@@ -56,7 +56,7 @@ def turned(event: Sequence[Any], now: float) -> Sequence[Any]:
 
 
 class SharedStore(PodStore):
-    """Tells `tell` of each change that others have to make as well. Monotonic clocks are one on one machine."""
+    """Calls `tell` with each change that others have to make as well. Monotonic clocks are one on one machine."""
 
     def __init__(
         self, stale_after: float, on_left: Callable[[Pod], None], tell: Tell, *, follows: bool = False
@@ -67,7 +67,7 @@ class SharedStore(PodStore):
         self._own: dict[int, Ticket] = {}
 
     def own(self) -> Iterator[Event]:
-        """What another process has to be told of at first: this one's requests in flight."""
+        """The first state to send to another process: this one's requests in flight."""
         for number, ticket in self._own.items():
             yield TAKEN, number, ticket.pod.address, ticket.tokens, ticket.sent_at, ticket.waits
 
@@ -200,7 +200,7 @@ class SharedStore(PodStore):
 
 
 class Other:
-    """What one other process does, done here. `end` it when it is gone."""
+    """Applies the changes of one other process here. Call `end` when that process is gone."""
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
@@ -230,15 +230,15 @@ class Other:
             yield ticket.pod.address, ticket.tokens
 
     def apply(self, event: Sequence[Any]) -> None:
-        """Does what the other did.
+        """Applies a change of the other process.
 
         Raises:
-            KeyError, TypeError, ValueError, msgspec.ValidationError: it is no event; nothing was done.
+            KeyError, TypeError, ValueError, msgspec.ValidationError: the argument is no event; nothing was done.
         """
         self._do[event[0]](*event[1:])
 
     def replace(self, events: Iterable[Sequence[Any]]) -> None:
-        """Makes these the requests that the other has in flight: what is known of already stays as it is.
+        """Makes these the requests that the other has in flight: known ones stay unchanged.
 
         Raises:
             KeyError, TypeError, ValueError: one of them is no request that was taken; nothing was done.

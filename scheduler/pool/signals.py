@@ -23,7 +23,7 @@ class NotMetrics(ValueError):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What one page says. None: the page does not say it."""
+    """The values on one page. None: the page does not have the value."""
 
     #: Requests, at least 0.
     waiting: float | None = None
@@ -74,7 +74,7 @@ class SignalReader:
         self._started_at = math.nan
 
     def read(self, page: bytes) -> Sample:
-        """What the page says. A signal that is not there, is no number or makes no sense is None.
+        """The values on the page. A signal that is not there, is no number or makes no sense is None.
 
         Raises:
             NotMetrics: no signal was found, and the page does not look like an exposition either.
@@ -128,7 +128,7 @@ class SignalReader:
         return self._last_adapters[1]
 
     def _restarted(self, found: list[Series]) -> bool:
-        """Whether the start time moved. Where a page tells several, the newest counts."""
+        """Whether the start time moved. Where a page has several, the newest counts."""
         at = max((value for _, value in found if math.isfinite(value)), default=math.nan)
         before = self._started_at
         if at == at:
@@ -244,7 +244,7 @@ _SIZES = (("block_size", "num_gpu_blocks"), ("page_size", "num_pages"))
 
 
 def _tokens(page: Page, found: list[Series]) -> float | None:
-    """Tokens of KV cache, in all series; None where one of them does not tell."""
+    """Tokens of KV cache, in all series; None where one of them lacks it."""
     total = 0.0
     for raw, value in found:
         told = page.labels(raw) if raw else {}

@@ -1,5 +1,5 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""All that is known of the pods of a pool, and how it becomes a snapshot. Pure: `now` is told, in monotonic seconds.
+"""All that is known of the pods of a pool, and how it becomes a snapshot. Pure: `now` is passed, in monotonic seconds.
 
 One thread only. Live counters change with every request and are written into the current snapshot; scraped values
 change with a scrape, with time (they go stale) and with discovery, and make a new snapshot then, when it is next
@@ -141,7 +141,7 @@ class PodStore:
 
         Args:
             address: of the pod.
-            sample: what its page says.
+            sample: the values on its metrics page.
             now: when the page was asked for, so that it never looks younger than it is.
             in_flight: `in_flight(address)` of that moment; what is left out is of now. A request that was sent while
                 the page was made may not be on it, and is taken for one that is not.
@@ -182,7 +182,7 @@ class PodStore:
         return max(self._stale_after, min(STALE_SAMPLES * (now - entry.scraped_at), MOST_STALE))
 
     def observe_failure(self, address: str, now: float, error: str = "") -> None:
-        """A scrape failed. What earlier ones said stays until it is stale. Ignored for a pod that has left."""
+        """A scrape failed. Values of earlier ones stay until they are stale. Ignored for a pod that has left."""
         entry = self._entries.get(address)
         if entry is not None and entry.row >= 0:
             if not entry.failures:
@@ -210,7 +210,7 @@ class PodStore:
         entry = self._entry_of(pod)
         entry.backlog.add(ticket, float(uncached_tokens), entry.pace.beside(self._pace), now)
         if entry.row >= 0 and self._snapshot.kv_usage[entry.row] > FULL:
-            # It may wait for something else than prefill: its first token will tell nothing of the pod's pace.
+            # The request may wait for something else than prefill: its first token is no measure of the pod's pace.
             ticket.ahead = nan
         self._take(ticket, entry)
         if self._troubled:
@@ -332,7 +332,7 @@ class PodStore:
         if not released:
             return
         if not entry.exact:
-            # Nothing tells of each request: somewhere between the two pages, then.
+            # No signal reports each request: somewhere between the two pages, then.
             for request in released:
                 sent_at = request.sent_at
                 ticket = cast("Ticket", request)
@@ -369,7 +369,7 @@ class PodStore:
     def _still(
         self, until: dict[str, float], snapshot: Snapshot, now: float
     ) -> tuple[dict[str, float], BoolArray | None]:
-        """What still holds of times by address, and a mask of those pods; None for none."""
+        """The times by address that are not stale, and a mask of those pods; None for none."""
         rows = snapshot.rows
         left = {address: time for address, time in until.items() if time > now and address in rows}
         if not left:
@@ -472,7 +472,7 @@ class Ticket(Waiting):
         self.entry: Entry | None = None
 
     def begin(self, now: float) -> None:
-        """The answer's first token came: nobody waits for its prefill any more. Further calls do nothing."""
+        """The answer's first token came: no request waits for its prefill any more. Further calls do nothing."""
         if self.waits and self.entry is not None:
             self._store._begin(self, self.entry, now)  # noqa: SLF001 - one module, one idea
 

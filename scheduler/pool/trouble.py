@@ -30,7 +30,7 @@ class Trouble:
         """A request failed at the pod. Returns whether a rest begins."""
         self.failures += 1
         if now < self.until or (self.failures < TRIP and not self.rest):
-            # Requests that were under way when the rest began say nothing new.
+            # Requests that were under way when the rest began are no new evidence.
             return False
         self.rest = min(self.rest * 2, MAX_REST) if self.rest else FIRST_REST
         self.until = now + self.rest

@@ -18,7 +18,7 @@ A pod holds the blocks of its units, and forgets whole units, the one that was t
 more than `max_blocks_per_pod` blocks of the prompts' heads and no more text than its KV cache has room for. A prompt's
 units are touched last to first, so that a short prefix outlives its extensions.
 
-Other processes are told of units, not of blocks: of one that the pod held before, its name (`Note`).
+Other processes receive units, not blocks: of a unit that the pod held before, its name (`Note`).
 """
 
 from array import array
@@ -33,18 +33,18 @@ from scheduler.types import FloatArray, Snapshot
 
 #: Units that a pod has room for at the least, where that takes smaller ones: what goes at once is a small part of it.
 UNITS_PER_POD = 64
-#: Blocks of prompts' heads per pod where neither the configuration nor the engine says how many.
+#: Blocks of prompts' heads per pod where neither the configuration nor the engine gives the number.
 BLOCKS_PER_POD = 50_000
-#: Bytes of text per pod where the engine does not tell the size of its KV cache: about a million tokens.
+#: Bytes of text per pod where the engine does not report the size of its KV cache: about a million tokens.
 TEXT_PER_POD = 4 << 20
-#: The most blocks of a pod, whatever its engine tells: 50 MB of memory.
+#: The most blocks of a pod, whatever its engine reports: 50 MB of memory.
 MOST_BLOCKS = 1_000_000
 #: Touches remembered per unit that a pod has room for, and at the least one per block. Bounds the memory of a pod whose
 #: traffic touches the same few units again and again: what was not touched in all that time goes, room or not.
 TOUCHES_PER_UNIT = 4
 #: From so many pods on, numpy looks at all at once (some 3 us a call) instead of Python at one by one (0.2 us each).
 _MANY = 16
-#: Blocks of a pod that another process is told of at once: less than a millisecond of its time.
+#: Blocks of a pod sent to another process at once: less than a millisecond of its time.
 PIECE = 10_000
 #: Dictionaries that the hashes are spread over, by their low bits. A dictionary that entries come to and go from is
 #: copied now and then: of 3.2 million entries in one that took 190 ms, for which every request waited.
@@ -55,7 +55,7 @@ _FOLDED = 3
 
 
 class _Shelf:
-    """What one pod holds.
+    """The units that one pod holds.
 
     `touches` is every touch of a unit in its order, by name, old ones first, from `start` on; `picks` counts for each
     unit held how many of its touches are in there. The oldest touch is taken off to make room; a unit goes with its
@@ -126,7 +126,7 @@ class PrefixIndex:
                 `BLOCKS_PER_POD` where that is not known.
             seed: secret of 64 bits; equal seeds make equal hashes.
             remembered: units whose hashes are remembered by their text, in each of two generations.
-            piece: blocks of a pod that another process is told of at once.
+            piece: blocks of a pod sent to another process at once.
         """
         self.block_size = block_size
         self.max_blocks = max_blocks
@@ -139,7 +139,7 @@ class PrefixIndex:
         )
         self._piece = piece
         self._holders: list[dict[int, int]] = [{} for _ in range(SHARDS)]
-        #: Names of folded units by their first block. Who holds the one holds the other.
+        #: Names of folded units by their first block. A pod that holds the one holds the other.
         self._folded: dict[int, int] = {}
         #: Blocks of folded units that are not in the dictionaries.
         self._inner = 0
@@ -182,7 +182,7 @@ class PrefixIndex:
 
         Of each unit only the last block is looked at, and others only to find where pods drop out: who holds a block
         holds those before it, as prompts are touched last to first. There are gaps where notes were taken back of which
-        touches were forgotten, or still are to be; and until all pieces of what another process tells have come. Blocks
+        touches were forgotten, or still are to be; and until all pieces that another process sends have come. Blocks
         in a gap may then count, which is true: a pod that holds a block was sent all before it. The first block must be
         held, and the last that counts.
         """
@@ -202,7 +202,7 @@ class PrefixIndex:
                 if folded is None:
                     alive = self._parting(unit, alive, mask, before, found)
                 elif folded == last:
-                    # No other unit begins like it: who does not hold all of it holds nothing of it.
+                    # No other unit begins like it: a pod holds either all of it or nothing.
                     found.append((alive ^ mask, before))
                     alive = mask
                 else:
@@ -282,10 +282,10 @@ class PrefixIndex:
         return b"".join(parts)
 
     def record_note(self, note: bytes, address: str) -> Callable[[], None]:
-        """`record` of what another process noted. What it takes for known and is not known here is left out.
+        """`record` of a note of another process. Units that the note takes for known and are unknown here are left out.
 
         Raises:
-            ValueError: it is no such thing; nothing was noted.
+            ValueError: the argument is no note; nothing was noted.
         """
         found: list[tuple[int, int]] = []
         at, total = 0, len(note)
@@ -401,14 +401,14 @@ class PrefixIndex:
             or len(shelf.touches) - shelf.start > shelf.max_touches
         ):
             self._make_room(shelf)
-        # Names alone: whoever may call this later keeps it, long after the units have gone.
+        # Names alone: the caller keeps this function, long after the units have gone.
         return partial(self._take_back, shelf, names)
 
     def _bound(self, shelf: _Shelf, room: int) -> None:
-        """Sets the bounds of a shelf, by the bytes of text that its pod has room for; 0: nobody knows."""
+        """Sets the bounds of a shelf, by the bytes of text that its pod has room for; 0: unknown."""
         if self.max_blocks_per_pod is not None or not room:
             shelf.max_fine = self._fine
-            # What the pod was told to remember of heads is not cut short by what is not known of its size.
+            # The configured number of blocks of heads is not cut short where the size of the cache is unknown.
             shelf.max_text = room or max(TEXT_PER_POD, self._fine * self.block_size)
         else:
             shelf.max_fine = min(room // self.block_size + 1, MOST_BLOCKS)
@@ -571,5 +571,5 @@ class PrefixIndex:
         return shelf
 
 
-#: What stands before the name of a unit that is known.
+#: Marks the name of a unit that is known.
 _KNOWN = bytes(HASH)
