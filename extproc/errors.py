@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and what each becomes.
+"""All errors, and the result of each.
 
 Status and public text of a refusal are written here and nowhere else.
 
@@ -30,7 +30,7 @@ class ProtocolError(GatewayError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """Envoy sent what may not come now."""
+    """Envoy sent a message that the protocol forbids now."""
 
 
 class LocalProtocolError(ProtocolError):

@@ -67,8 +67,8 @@ LAST_OUTCOMES = 0.5
 LOG_LOOK = 0.01
 #: Seconds between looks at readiness and at outcomes that do not come: a probe's own period is a second at the least.
 TEND_INTERVAL = 0.05
-#: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but somebody
-#: who is to look into why they do not come wants to be answered.
+#: Seconds that the start waits for the pods before requests are taken. Without them each would be refused; but an
+#: operator who looks into why they do not come needs an answer.
 FIRST_SYNC_WAIT = 5.0
 
 
@@ -520,7 +520,7 @@ class Gateway:
 
     def _plugin_fault(self, name: str, phase: str, error: Exception) -> None:
         if isinstance(error, SlowPlugin) and not error.left_out:
-            # Once is nobody's fault: the machine was busy, or memory was collected.
+            # Once is not the plugin's fault: the machine was busy, or memory was collected.
             self._metrics.plugin_slow(name, phase)
             return
         self._metrics.plugin_fault(name, phase)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-#: Waits at one time. A pod that stops asks once, a compose stack once; whoever reaches the port may ask too.
+#: Waits at one time. A pod that stops asks once, a compose stack once; any client that reaches the port may ask too.
 MAX_WAITS = 16
 #: Seconds that one wait may take, whatever is asked for: the longest grace period that the chart allows.
 LONGEST = 3600.0
@@ -42,7 +42,7 @@ class Drained:
         """Returns the number of streams that are open then: 0, or more once `within` seconds have passed.
 
         Args:
-            after: seconds that pass in any case, until those who balance the load have heard.
+            after: seconds that pass in any case, until the load balancers have noticed.
             within: seconds after which the wait is given up, at most `LONGEST`.
 
         Raises:

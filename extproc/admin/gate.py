@@ -1,4 +1,4 @@
-"""Who may talk to the admin port, and for how long: a limit of connections, a time for headers, a look at `Host`."""
+"""Limits on clients of the admin port: a number of connections, a time for headers, a look at `Host`."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -59,7 +59,7 @@ class Gate:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: what comes goes on to the protocol behind, once there is a gate for it."""
+    """One connection: its bytes go on to the protocol behind, once there is a gate for it."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
 
 
 async def one_request(_request: web.Request, response: web.StreamResponse) -> None:
-    """A connection is for one request: who would keep it open does not hold a place."""
+    """A connection is for one request: a client that would keep it open does not hold a place."""
     response.force_close()
     response.headers["connection"] = "close"
 
@@ -123,8 +123,8 @@ async def one_request(_request: web.Request, response: web.StreamResponse) -> No
 def only_hosts(names: Iterable[str]) -> Middleware:
     """Refuses requests for other hosts.
 
-    By a name of its own that leads here (DNS rebinding), a page of somebody else could read what is on this port in the
-    browser of whoever may.
+    By a name of its own that leads here (DNS rebinding), a page of another site could read this port in the browser of
+    an allowed user.
 
     Args:
         names: that are allowed beside IP addresses and localhost, in lower case.

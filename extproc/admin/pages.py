@@ -1,4 +1,4 @@
-"""The pages of an admin port, whoever knows what is on them: one process, or all of them together."""
+"""The pages of an admin port, with the data of one process, or of all of them together."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 class Activity(NamedTuple):
-    """What a summary is made of, as `extproc.admin.summary` takes it."""
+    """The data of a summary, as `extproc.admin.summary` takes it."""
 
     families: Iterable["Metric"]
     pods: Iterable[Row]
@@ -73,7 +73,7 @@ class AdminPages(ABC):
         self._drained = Drained(self.streams, clock=time.monotonic)
         self._page = admin_page.html()
         self._page_headers = admin_page.headers(self._page)
-        # A Unix socket is for its own user, who keeps connections open.
+        # A Unix socket is for its own user, whose client keeps connections open.
         middlewares = [] if path is not None else [only_hosts(hosts)]
         app = web.Application(client_max_size=MAX_EXPLAINED_BODY, middlewares=middlewares)
         if path is None:
@@ -145,7 +145,7 @@ class AdminPages(ABC):
 
     @abstractmethod
     async def explanation(self, request: web.Request) -> web.Response:
-        """What a decision on the request in the body would be."""
+        """The decision that the request in the body would get."""
 
     @abstractmethod
     async def streams(self) -> int:
@@ -212,7 +212,7 @@ class AdminPages(ABC):
 
 
 def doubts(sources: Iterable[Row]) -> str:
-    """What is wrong with sources of pods, in words; "": nothing."""
+    """The faults of sources of pods, in words; "": none."""
     return "; ".join([f"{row['source']}: {row['error']}" for row in sources if row["error"]])
 
 

@@ -57,7 +57,7 @@ def summary(
     refusals: list[dict[str, Any]] = []
     tokens: dict[str, float] = {}
     for family in families:
-        # Two of three samples are buckets of histograms, which nobody here wants.
+        # Two of three samples are buckets of histograms, which the summary does not use.
         for sample in family.samples:
             name = sample.name.removeprefix(_NAMESPACE)
             if name.endswith("_bucket"):

@@ -17,7 +17,7 @@ import yaml
 
 from extproc.auth.base import Identity
 
-#: What a key begins with. Clients that look at keys want `sk-`; scanners of secrets want something to look for.
+#: Prefix of a key. Clients that look at keys want `sk-`; scanners of secrets want something to look for.
 PREFIX = "sk-ig-"
 #: Random bytes of a key.
 _RANDOM = 32

@@ -67,7 +67,7 @@ class Reason(StrEnum):
 class Issuer:
     """Somebody whose tokens are accepted. Raises ValueError where a value cannot be used."""
 
-    #: What `iss` must be, exactly. Empty: `iss` is not checked, and this is the only issuer.
+    #: The exact value of `iss`. Empty: `iss` is not checked, and this is the only issuer.
     issuer: str
     #: `aud` must name one of these. Empty: `aud` is not checked.
     audiences: tuple[str, ...]
@@ -176,7 +176,7 @@ class AuthPolicy:
 class Identity(msgspec.Struct, frozen=True):
     """The sender of a request, from a verified token."""
 
-    #: `sub`, or empty where the token names nobody.
+    #: `sub`, or empty where the token has none.
     subject: str
     #: `iss`, or empty where the token has none and none is demanded.
     issuer: str

@@ -8,7 +8,7 @@ from extproc.auth.verdicts import Accepted, Refused
 
 #: About 1 KiB each with the claims: 10 MiB. More bearers at once than that are verified again, at 0.1 ms.
 MAX_ACCEPTED = 10_000
-#: Refusals are kept apart, so that a flood of rubbish cannot push out what was accepted.
+#: Refusals are kept apart, so that a flood of rubbish cannot push out accepted tokens.
 MAX_REFUSED = 1_000
 #: Seconds. Long enough to blunt a client in a retry loop, too short to be noticed by an honest one.
 REFUSED_FOR = 2.0

@@ -1,4 +1,4 @@
-"""What the claims of a token must be."""
+"""Checks of the claims of a token."""
 
 from collections.abc import Mapping
 from typing import TypeGuard

@@ -1,4 +1,4 @@
-"""base64url and JSON, strictly: one text for one value, so that nobody else can read something different out of it."""
+"""base64url and JSON, strictly: one text for one value, so that no other parser can read a different value."""
 
 import binascii
 import json

@@ -99,7 +99,7 @@ class JwksSource:
         self._task = self._background.start("keys", self._run, of=self._name, needed=True)
 
     async def stop(self) -> None:
-        """End it. Keys that are at hand stay usable until they are too old; whoever waits is let go."""
+        """End it. Keys that are at hand stay usable until they are too old; waiting requests are released."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -112,7 +112,7 @@ class JwksSource:
         return self._first.is_set()
 
     def statistics(self, now: float) -> dict[str, object]:
-        """What an operator wants to know: a row for metrics. The age is None before the first set."""
+        """The state for operators: a row for metrics. The age is None before the first set."""
         return {
             "issuer": self._issuer.issuer,
             "keys": len(self._keys or ()),

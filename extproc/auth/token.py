@@ -8,7 +8,7 @@ from typing import NamedTuple
 from extproc.auth.base import ALGORITHMS, Reason
 from extproc.auth.encoding import ALPHABET, base64url, json_object
 
-#: Bytes. Key ids are names or digests; the limit keeps what is looked up and compared small.
+#: Bytes. Key ids are names or digests; the limit keeps look-ups and comparisons small.
 MAX_KID = 256
 
 SCHEME = b"bearer "
@@ -33,7 +33,7 @@ class TokenError(Exception):
 
 
 class Token(NamedTuple):
-    """A JWT that nobody has verified."""
+    """A JWT before verification."""
 
     algorithm: str
     kid: str | None

@@ -1,4 +1,4 @@
-"""What is kept of a token that was checked."""
+"""The cached result of the check of a token."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, between the keys of `auth`."""
+"""Errors and doubts between the keys of `auth`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _SOURCES = ("jwksUri", "oidcIssuer", "issuers", "apiKeys")
 
 
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
-    """What is allowed and should be known. Paths as in `problems`."""
+    """Warnings: allowed settings that the operator should know of. Paths as in `problems`."""
     auth = config.auth
     if auth is None or config.auth_policy() is None:
         yield Problem(AUTH_IS_OFF, ("auth",))

@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, between values that are each right."""
+"""Errors and doubts between values that are each valid."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -86,7 +86,7 @@ def _tls(transport: TransportConfig, decoded: Decoded) -> Iterator[Problem]:
 
 
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
-    """What is allowed and should be known. Paths as in `problems`."""
+    """Warnings: allowed settings that the operator should know of. Paths as in `problems`."""
     yield from auth_checks.warnings(config)
     yield from listener_checks.warnings(config.listener)
     yield from sharing_checks.warnings(config.sharing)

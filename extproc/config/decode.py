@@ -30,7 +30,7 @@ _OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off":
 
 @dataclass
 class Decoded:
-    """A configuration of all that could be decoded, and what could not."""
+    """A configuration of all values that could be decoded, and the errors of the others."""
 
     config: GatewayConfig = field(default_factory=GatewayConfig)
     problems: list[Problem] = field(default_factory=list)
@@ -88,7 +88,7 @@ def _attempt(decoded: Decoded, data: dict[str, Any], wrong: set[Path]) -> tuple[
 
 
 def _prune(value: Any, wrong: set[Path], old: Path, new: Path, origin: dict[Path, Path]) -> Any:
-    """`value` without what is at `wrong`."""
+    """`value` without the parts at `wrong`."""
     origin[new] = old
     if isinstance(value, dict):
         return {

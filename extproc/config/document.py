@@ -45,7 +45,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _RADIX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-#: What a chart leaves when nobody has rendered it: `{{ .Values.x }}`, `{{- if … }}`, `{{/* … */}}`.
+#: Template actions of a chart that was not rendered: `{{ .Values.x }}`, `{{- if … }}`, `{{/* … */}}`.
 _TEMPLATE = re.compile(r"\{\{[-~]?\s*[\w.\"'`$/(][^\n]*?\}\}")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
@@ -92,7 +92,7 @@ class Document:
 
 
 def refuse_templates(text: str) -> None:
-    """Raises BrokenDocument where the text is a Helm template that nobody rendered."""
+    """Raises BrokenDocument where the text is a Helm template that was not rendered."""
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         if "{{" in line and (match := _TEMPLATE.search(_COMMENT.sub("", line))):

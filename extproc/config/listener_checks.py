@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, between the keys of `listener`."""
+"""Errors and doubts between the keys of `listener`."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def problems(listener: ListenerConfig, decoded: Decoded) -> Iterator[Problem]:
 
 
 def warnings(listener: ListenerConfig) -> Iterator[Problem]:
-    """What is allowed and should be known. Paths as in `problems`."""
+    """Warnings: allowed settings that the operator should know of. Paths as in `problems`."""
     cors = listener.cors
     if cors is not None and cors.credentials and "*" in cors.headers:
         reason = "with credentials browsers take * for a header of that name: name the headers"

@@ -22,7 +22,7 @@ DEFAULTS = "defaults"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, the file that it came from (or "defaults"), and what the operator should know about it."""
+    """A configuration, the file that it came from (or "defaults"), and warnings about it."""
 
     config: GatewayConfig
     source: str

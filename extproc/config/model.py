@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, and what follows from several of them."""
+"""The whole configuration: its sections, and values that follow from several of them."""
 
 from collections.abc import Mapping
 from dataclasses import replace

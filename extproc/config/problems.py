@@ -11,7 +11,7 @@ from extproc.errors import ConfigError
 #: Where in a document: keys and list indices.
 Path = tuple[str | int, ...]
 
-#: Mistakes that are shown. Who has more has one mistake, such as a file of another kind.
+#: Mistakes that are shown. A text with more has one mistake, such as a file of another kind.
 MAX_SHOWN = 50
 #: How a key without a name is shown.
 EMPTY_KEY = '""'

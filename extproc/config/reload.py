@@ -55,7 +55,7 @@ def changed(started: GatewayConfig, new: GatewayConfig) -> tuple[str, ...]:
 
 
 class Watcher:
-    """Loads the configuration again and again, and hands on what changed.
+    """Loads the configuration again and again, and hands on changes.
 
     Args:
         path: as of `--config`.
@@ -94,7 +94,7 @@ class Watcher:
             await self.look()
 
     async def look(self) -> None:
-        """One look. Raises nothing: what goes wrong is logged, once as long as it stays the same."""
+        """One look. Raises nothing: an error is logged, once as long as it stays the same."""
         try:
             loaded = await asyncio.to_thread(self._load)
         except ConfigError as error:
@@ -132,7 +132,7 @@ class Watcher:
         self._metrics.on_disk("pending" if self._waiting else "")
 
     def _load(self) -> Loaded | None:
-        """What is on disk; None where that was looked into already."""
+        """The configuration on disk; None where it was read already."""
         found = locate(self._path, self._env, DEFAULT_DIRECTORY)
         if found is not None and found.text == self._text:
             return None

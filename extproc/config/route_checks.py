@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, between pools and routes that are each right."""
+"""Errors and doubts between pools and routes that are each valid."""
 
 from collections.abc import Iterator
 
@@ -55,7 +55,7 @@ def _unknown_pools(route: RouteConfig, path: Path, pools: tuple[str, ...]) -> It
 
 
 def warnings(config: GatewayConfig) -> Iterator[Problem]:
-    """What is allowed and should be known. Paths as in `problems`."""
+    """Warnings: allowed settings that the operator should know of. Paths as in `problems`."""
     asked = {target.pool for route in config.routes for target in route.targets}
     for index, route in enumerate(config.routes):
         if route.rewrite_answers and not any(target.model for target in route.targets):

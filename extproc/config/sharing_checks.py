@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, between the keys of `sharing`."""
+"""Errors and doubts between the keys of `sharing`."""
 
 from collections.abc import Iterator
 
@@ -48,7 +48,7 @@ def _tls(redis: RedisConfig) -> Iterator[Problem]:
 
 
 def warnings(sharing: SharingConfig) -> Iterator[Problem]:
-    """What is allowed and should be known."""
+    """Warnings: allowed settings that the operator should know of."""
     if not sharing.on:
         return
     if sharing.secret_file is None:

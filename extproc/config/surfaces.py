@@ -1,4 +1,4 @@
-"""Who can reach what: every surface that the gateway opens, and what protects it."""
+"""Every surface that the gateway opens, the clients that can reach it, and its protection."""
 
 from typing import NamedTuple
 

@@ -111,7 +111,7 @@ async def _run(options: DemoOptions, config: GatewayConfig, token: str | None) -
 async def _gateways(
     exits: contextlib.AsyncExitStack, options: DemoOptions, config: GatewayConfig, pods: Sequence[str]
 ) -> list[Stack]:
-    """The gateways: several share what they know, by the configuration's server or by one that is started for them."""
+    """The gateways: several share their knowledge, by the configuration's server or by one that is started for them."""
     if options.replicas > 1 and not config.sharing.on:
         redis = await exits.enter_async_context(RedisServer())
         server = config.sharing.redis.model_copy(update={"url": redis.url})

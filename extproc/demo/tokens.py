@@ -1,4 +1,4 @@
-"""A key pair of the demo's own, for configurations that demand tokens: nobody else's provider can sign for it."""
+"""A key pair of the demo's own, for configurations that demand tokens: no other provider can sign for it."""
 
 import json
 import time

@@ -14,8 +14,8 @@ _SYSTEM = {
     "support": "You are the support assistant of a company that sells espresso machines. Be brief and kind. " * 12,
     "code": "You review Python changes. Point at real faults, with the line, and say nothing about taste. " * 12,
 }
-#: Seconds that a client thinks where there are several gateways: nobody asks again within the milliseconds that a
-#: message takes.
+#: Seconds that a client thinks where there are several gateways: no real client asks again within the milliseconds
+#: that a message takes.
 PAUSE = 0.25
 _QUESTIONS = ("How do I descale it?", "And how often?", "What if it still drips?", "Thank you. Anything else?")
 
@@ -46,7 +46,7 @@ class Served:
 async def run(
     addresses: Sequence[str], *, model: str, conversations: int = 4, turns: int = 3, token: str | None = None
 ) -> list[Served]:
-    """Sends the workload, all conversations at once, and returns what became of each request.
+    """Sends the workload, all conversations at once, and returns the result of each request.
 
     A conversation's turns go to the gateways at `addresses` by turns, as a balancer before them would have it; their
     client thinks between them for `PAUSE` seconds, in which gateways hear of each other.

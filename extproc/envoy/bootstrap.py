@@ -25,7 +25,7 @@ from extproc.protocol.headers import (
 from extproc.request.anthropic_errors import REQUEST_ID_HEADER
 from extproc.workers.place import places
 
-#: What headers begin with through which the gateway and Envoy speak. From a client they mean nothing.
+#: Prefix of the headers that the gateway and Envoy exchange. From a client they mean nothing.
 OWN_PREFIXES = (DESTINATION, "x-envoy-", *CONTROL_PREFIXES)
 #: Headers that the sidecar's answers carry.
 _ANSWER_HEADERS = (CONTENT_TYPE, "retry-after", "www-authenticate", "accept-encoding", REQUEST_ID_HEADER)
@@ -57,7 +57,7 @@ SIDECAR_HEALTH_CHECK = {
 #: And the calls that a frozen process has already: its connections are closed when a ping has no answer.
 SIDECAR_KEEPALIVE = {"interval": "0.25s", "timeout": "0.75s"}
 
-#: Envoy's word for what becomes of headers with underscores.
+#: Envoy's name for the treatment of headers with underscores.
 _UNDERSCORES = {"drop": "ALLOW", "forward": "ALLOW", "reject": "REJECT_REQUEST"}
 
 _POLICIES = "envoy.load_balancing_policies"

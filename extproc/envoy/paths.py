@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-#: Paths by which engines are administered, observed or put to sleep: nobody's who only wants answers of a model.
+#: Paths by which engines are administered, observed or put to sleep: not for clients that only want answers of a model.
 #: Below each, everything. Written without a prefix, as engines serve them.
 ADMIN_PATHS = (
     # Several: pages for those who run them.

@@ -50,7 +50,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     adapters: tuple[str, ...] = ()
 
 
-#: What stands for a field that is not there.
+#: Stands for a field that is not there.
 _NULL = msgspec.Raw(b"null")
 
 
@@ -250,7 +250,7 @@ def _not_read(body: bytes, error: UnicodeDecodeError | msgspec.ValidationError) 
 
 
 def _is_true(stream: object) -> bool:
-    """As engines read a boolean, who check with pydantic. What they refuse is not refused here."""
+    """As engines, which check with pydantic, read a boolean. Values that engines refuse are not refused here."""
     if type(stream) is bool or stream is None:
         return bool(stream)
     if isinstance(stream, str):

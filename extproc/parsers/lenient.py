@@ -60,7 +60,7 @@ def read(body: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def strict(body: bytes) -> bytes:
-    """The same members in strict JSON, for those who only look: what that cannot say is null, or a question mark.
+    """The same members in strict JSON, for read-only use: forms that it lacks become null, or a question mark.
 
     Raises:
         Refusal: as `read`.

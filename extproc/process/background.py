@@ -1,7 +1,7 @@
 """Background tasks that cannot die unseen: one that ends by an unforeseen error is logged, counted and started again.
 
 Whatever runs for as long as the process does, and is not one request's, runs by `Background.start` or inside
-`Background.keep`. Who starts a task cancels it.
+`Background.keep`. The owner of a task cancels it.
 """
 
 import asyncio

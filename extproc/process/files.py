@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Makes `text` the content of `path`, at once: whoever opens the file finds the old text or the new, never a half.
+    """Makes `text` the content of `path`, at once: a reader finds the old text or the new, never a half.
 
     Raises:
         OSError: the file cannot be written; the old one is as it was, and nothing is left beside it.

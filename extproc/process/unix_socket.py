@@ -1,7 +1,7 @@
 """A listening Unix socket that is taken over, and given up, without a moment in which its path leads nowhere.
 
 A sidecar that is restarted finds the old one's socket, perhaps still in use by it while it drains. The new socket is
-made beside it and renamed over it: whoever connects gets the old or the new sidecar. The old one, when it goes, removes
+made beside it and renamed over it: a client gets the old or the new sidecar. The old one, when it goes, removes
 the path only if it still leads to its own socket.
 """
 
@@ -41,7 +41,7 @@ class UnixListener:
             except OSError as error:
                 # The system's message names no path, and a path too long is the common mistake.
                 raise OSError(error.errno, f"cannot listen on {path}: {error}") from error
-            # Envoy runs as the same user; nobody else may decide, or see, what this socket carries.
+            # Envoy runs as the same user; no other user may decide, or see, what this socket carries.
             made.chmod(0o600)
             self.socket.listen(BACKLOG)
             self._identity = _identity(made)

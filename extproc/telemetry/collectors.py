@@ -1,4 +1,4 @@
-"""Gauges that are read when a scrape asks, from whoever knows: what is gone leaves no series behind."""
+"""Gauges that are read when a scrape asks, from their sources: an object that is gone leaves no series behind."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -187,7 +187,7 @@ class DiscoveryGauges(Collector):
 
 
 class BodyCounts(Protocol):
-    """Who counts bodies: `Bodies`."""
+    """Counts bodies: `Bodies`."""
 
     held: int
     evicted: int

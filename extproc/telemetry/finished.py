@@ -1,4 +1,4 @@
-"""A request that is over, for whoever writes requests down: one that was routed, or one that was refused."""
+"""A request that is over, for access logs, trace logs and traces: one that was routed, or one that was refused."""
 
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     #: None: it gets no spans.
     trace: TraceContext | None = None
-    #: Names of the prompt's blocks (`Context.blocks`); empty where nobody wants them.
+    #: Names of the prompt's blocks (`Context.blocks`); empty where no reader needs them.
     blocks: tuple[int, ...] = ()
 
 

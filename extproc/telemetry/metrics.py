@@ -190,7 +190,7 @@ class Metrics:
     ) -> None:
         """A request that was routed is over, `seconds` after its headers. `gone`: its pod has left since.
 
-        Such a pod gets no series: nobody would take it away again.
+        Such a pod gets no series: no code would remove it again.
         """
         label = self._model(model, outcome)
         status = "unknown" if outcome.status is None else str(outcome.status)

@@ -7,7 +7,7 @@ gateways can be put together; lines come in the order in which requests ended. `
 keyed hash.
 
 An id is the keyed BLAKE2b of its block's text and of the id before it, so that an id names all up to there. Without the
-key, nobody can find out whether a prompt began with a text that he knows.
+key, no reader can find out whether a prompt began with a known text.
 """
 
 import os

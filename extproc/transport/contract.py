@@ -14,7 +14,7 @@ class Exchange(Protocol):
     #: Await this and call `resume()` before the next event is handed in.
     pending: Pending | None
 
-    #: Sends replies that no event gave the occasion for. Whoever drives the exchange sets it.
+    #: Sends replies that no event gave the occasion for. The server that drives the exchange sets `push`.
     push: Callable[[list[Reply]], None] | None
 
     def __hash__(self) -> int: ...

@@ -116,7 +116,7 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
         if is_socket:
-            # Envoy runs as the same user; nobody else may decide, or see, what this socket carries.
+            # Envoy runs as the same user; no other user may decide, or see, what this socket carries.
             path.chmod(0o600)
             return address
         return f"{address.rpartition(':')[0]}:{port}"

@@ -34,7 +34,7 @@ class Health:
                 watcher()
 
     def status(self, service: str) -> bytes | None:
-        """The serialized answer to who asks for `service`; None: there is none such."""
+        """The serialized answer to a check of `service`; None: the service is unknown."""
         if service == LIVENESS:
             return _SERVING
         if service in READINESS:

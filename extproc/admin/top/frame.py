@@ -17,7 +17,7 @@ class PodRow:
 
     @property
     def worry(self) -> str:
-        """What is wrong with the pod, or ""."""
+        """The fault of the pod, or ""."""
         row = self.row
         if not row["ready"]:
             return "leaving"
@@ -28,7 +28,7 @@ class PodRow:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is shown. Rates are per second; NaN where there is only one summary yet, or nothing to divide by."""
+    """The values shown. Rates are per second; NaN where there is only one summary yet, or nothing to divide by."""
 
     now: Summary
     seconds: float

@@ -1,4 +1,4 @@
-"""Asks the admin pages again and again, and shows what they say."""
+"""Polls the admin pages, and shows their answers."""
 
 import json
 import signal

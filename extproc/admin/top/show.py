@@ -52,7 +52,7 @@ def render(
 
 
 def waiting(admin: str, away: str) -> RenderableType:
-    """What there is to see before the first answer."""
+    """The screen before the first answer."""
     return Text.assemble(
         ("infer-gateway ", "bold"), clean(admin), "  ", (clean(away or "asking …", 200), "red" if away else "dim")
     )
@@ -153,7 +153,7 @@ def _name(row: Mapping[str, Any], frame: Frame) -> str:
 
 
 def _asked(decision: Mapping[str, Any]) -> str:
-    """The model, and what it became."""
+    """The model, and the model after rewriting."""
     rewritten = decision["rewritten_model"]
     return f"{decision['model']} → {rewritten}" if rewritten else str(decision["model"])
 

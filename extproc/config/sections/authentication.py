@@ -1,4 +1,4 @@
-"""Who may ask: issuers of tokens, their keys, and the claims that count."""
+"""Authentication of clients: issuers of tokens, their keys, and the claims that count."""
 
 import re
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What clients may say to engines, past the gateway."""
+"""Which fields of clients' requests go on to engines."""
 
 from typing import Literal
 

@@ -5,7 +5,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-#: RFC 9113 section 3.4: what a client says first.
+#: RFC 9113 section 3.4: the bytes that a client sends first.
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: Bytes of a frame's head (section 4.1).
 HEAD_SIZE: Final = 9

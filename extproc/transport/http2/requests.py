@@ -70,7 +70,7 @@ class RequestDecoder:
         self._stateless = False
 
     def table_size_acknowledged(self) -> None:
-        """The peer knows that it may use no table. Its next block begins by saying so (RFC 7541 section 4.2)."""
+        """The peer knows that it may use no table. Its next block begins with that size (RFC 7541 section 4.2)."""
         self._decoder.max_allowed_table_size = 0
 
     def route(self, block: bytes) -> Route:

@@ -242,7 +242,7 @@ class Stream:
         block = OK_TRAILERS if status is Status.OK and not message else trailers(status, message)
         # gRPC over HTTP/2, "Responses": without a message, one block is headers and trailers.
         self._finish = block if self._headers_sent else RESPONSE_HEADERS + block
-        self._paused = True  # what still comes is nobody's
+        self._paused = True  # no reader is left for further messages
         if self._queue is None:
             self._send_trailers()
 
