@@ -1,1 +1,1 @@
-"""Who the pods are: one file per source, one interface (`base.Discovery`)."""
+"""Discovery of pods: one file per source, one interface (`base.Discovery`)."""

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"\d+")
 class Reason(StrEnum):
     """Why there was no answer: a label of metrics."""
 
-    #: The API server does not know who asks (401).
+    #: The API server does not accept the credentials (401).
     UNAUTHORIZED = "unauthorized"
     #: It does, and refuses (403): RBAC.
     FORBIDDEN = "forbidden"
@@ -57,7 +57,7 @@ class Contact:
         self._began = clock()
         self._reached_at: float | None = None
         self._reason: Reason | None = None
-        #: Why the source does not say who the pods are; "": it does, or was not asked yet.
+        #: Why the source does not name the pods; "": it does, or was not asked yet.
         self.error = ""
         self._told: tuple[Reason, str] | None = None
         self._told_at = 0.0

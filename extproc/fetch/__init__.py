@@ -1,4 +1,4 @@
-"""Asks other servers, and is sure of what their answers can cost."""
+"""HTTP client for other servers, with bounds on the cost of their answers."""
 
 from extproc.fetch.origin import Answer, FetchError, Origin, Reason
 

@@ -1,4 +1,4 @@
-"""GET requests to one server, over a connection that is kept: whatever the server sends, it holds up nobody else.
+"""GET requests to one server, over a keep-alive connection: no answer of the server holds up the event loop.
 
 Pods, key servers and API servers are asked from the loop that decides requests. A general client parses all that has
 arrived before anybody else has a turn: 256 KiB of interim answers of 16 bytes, or of chunks of one byte, take it a
@@ -43,7 +43,7 @@ class FetchError(Exception):
     def __init__(self, reason: Reason, detail: str, *, refused: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
-        #: Nobody listens there.
+        #: The connection was refused.
         self.refused = refused
 
 
@@ -214,7 +214,7 @@ class Origin:
             try:
                 return kept, await self._answered(kept, request)
             except FetchError:
-                # Servers close what was idle for long, and may do so just now: nobody has seen the request then.
+                # Servers close idle connections, and may do so just now: the server has not read the request then.
                 if kept.heard:
                     raise
         connection = await self._connect(parts)

@@ -26,7 +26,7 @@ POOLS_PATIENCE = PATIENCE + 2.0
 
 
 class Observer(ScrapeObserver, Protocol):
-    """Who counts: `Metrics`."""
+    """Receives events to count: `Metrics`."""
 
     def pod_left(self, address: str) -> None:
         """The pod is in no pool any more."""

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Share of the thread that pages may take. At 2,000 pods that is one turn a 1.7 ms, and a round of 3.4 s.
 SHARE: Final = 0.2
-#: … as long as not every pod was asked: requests wait for that, and nobody else does.
+#: … as long as not every pod was asked: only requests wait for that.
 STARTING_SHARE: Final = 0.8
 #: Seconds between two pages of a pod to which turns may stretch it. It is kept to, whatever the share: signals that are
 #: older steer worse than none.

@@ -1,4 +1,4 @@
-"""Asks each pod for its metrics page, again and again. One loop per pod: a slow one delays nobody else."""
+"""Scrapes each pod's metrics page periodically. One loop per pod: a slow pod delays no other."""
 
 import asyncio
 import logging
@@ -72,7 +72,7 @@ class ScrapeTarget(Protocol):
 
 
 class ScrapeObserver(Protocol):
-    """Who counts scrapes."""
+    """Receives scrapes to count."""
 
     def scraped(self, seconds: float) -> None:
         """A page was read."""
@@ -89,7 +89,7 @@ class _ScrapeError(Exception):
     def __init__(self, reason: FailureReason, detail: str, *, refused: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
-        #: Nobody listens there.
+        #: The connection was refused.
         self.refused = refused
 
 
@@ -136,7 +136,7 @@ class Scraper:
         sleep: waits between scrapes.
         max_page: bytes that are read of a page at most.
         background: starts a loop again that died.
-        pace: gives turns to all pods of this process; None: nobody waits for another.
+        pace: gives turns to all pods of this process; None: no pod waits for another.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What gateways know alike: requests in flight, signals, what plugins note; and the carriers of it."""
+"""State that gateways share: requests in flight, signals, plugins' notes; and the carriers of that state."""

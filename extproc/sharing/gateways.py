@@ -33,7 +33,7 @@ class Gateways:
     """The other gateways of the group.
 
     Args:
-        config: who they are, and the carrier.
+        config: of the group, and the carrier.
         gateway: this one's name among them, drawn when it started.
         place: of this process in it.
         run: of this process.

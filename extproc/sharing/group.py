@@ -5,7 +5,7 @@ part only, and it is asked for a whole message, which takes the place of what wa
 is left out.
 
 How long ago something was sent is reckoned by the carrier's own clock, and silence only while this process' own
-messages come back: a carrier that stands still makes nobody dead.
+messages come back: a carrier that stands still makes no process dead.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -239,7 +239,7 @@ class Group:
             del self._members[origin]
 
     def caught_up(self, now: float) -> None:
-        """All that was sent before this process came has been heard: whoever was silent at its end is gone."""
+        """All that was sent before this process came has been heard: processes silent at its end are gone."""
         for origin, member in list(self._members.items()):
             if now - member.at > GONE_AFTER:
                 self._gone(origin)

@@ -13,7 +13,7 @@ from scheduler.pool.shared import Event
 
 
 class NotUnderstood(Exception):
-    """An event of a form that is not known here: of another version, or of nobody's. Nothing was done."""
+    """An event of a form that is not known here: of another version, or of none. Nothing was done."""
 
 
 class Incoming(Protocol):
@@ -92,5 +92,5 @@ class DistantTopic(Topic, Protocol):
         ...
 
     def keyed(self, event: Sequence[Any], /) -> bool:
-        """Whether it means nothing to who has another secret."""
+        """Whether the event means nothing to processes with another secret."""
         ...

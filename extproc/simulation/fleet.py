@@ -29,7 +29,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(Exception):
-    """Nobody listens at the pod's address."""
+    """No process listens at the pod's address."""
 
 
 class SimulatedPod:
@@ -151,7 +151,7 @@ _NO_ADAPTERS_OF: dict[int, Adapters] = {}
 
 
 def addresses(count: int) -> Sequence[str]:
-    """An address for each of `count` pods. Nobody connects to it."""
+    """An address for each of `count` pods, never connected to."""
     return [f"127.0.{1 + index // 250}.{1 + index % 250}:8000" for index in range(count)]
 
 

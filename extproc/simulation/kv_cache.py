@@ -23,7 +23,7 @@ class Lease:
         self.held = 0
         #: Engine blocks that need not be computed.
         self.cached = 0
-        #: Engine blocks that nobody else may use, and those that the answer will need.
+        #: Engine blocks that no other job may use, and those that the answer will need.
         self.private = 0
         self.promised = 0
 

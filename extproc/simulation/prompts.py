@@ -1,4 +1,4 @@
-"""Text for blocks: what the gateway reads in place of prompts that nobody has.
+"""Text for blocks: what the gateway reads in place of unknown prompts.
 
 The prefix index of the gateway hashes text, and does so here: each block's text is its name again and again, at four
 characters a token, which is how the gateway estimates tokens. Prompts then agree in their text exactly as far as in

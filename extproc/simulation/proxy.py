@@ -36,7 +36,7 @@ class Passage:
 
     Args:
         call: what is asked.
-        gateway: who is asked where to.
+        gateway: asked for the destination.
         pods: by address, all that ever were.
         events: the simulation's.
         block_tokens: of the call's blocks.

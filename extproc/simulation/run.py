@@ -158,7 +158,7 @@ class Simulation:
 
     def _told(self, job: Job, first: bool) -> None:
         passage = job.owner
-        assert isinstance(passage, Passage)  # noqa: S101 - the only ones who ask
+        assert isinstance(passage, Passage)  # noqa: S101 - the only callers
         if first:
             passage.first_token()
         else:

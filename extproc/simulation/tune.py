@@ -242,5 +242,5 @@ def _configs(args: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rounded(value: float) -> float:
-    """Two digits: more would say what nobody has measured."""
+    """Two digits: more would exceed the measurement's precision."""
     return float(f"{value:.2g}")

@@ -28,7 +28,8 @@ class Names:
 class Agents:
     """Conversations that share a few long beginnings (tools, a system prompt) and grow with each turn.
 
-    The next turn comes `think` seconds after an answer. Each conversation is a tenant's, who are as many as beginnings.
+    The next turn comes `think` seconds after an answer. Each conversation is a tenant's, with as many tenants as
+    beginnings.
     """
 
     block_tokens = 512

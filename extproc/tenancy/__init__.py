@@ -1,1 +1,1 @@
-"""Who asks, and what of the gateway they may have."""
+"""Tenants: the sender of a request, and its share of the gateway."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-#: Bytes of a body that count for nothing. Common requests have less: whoever sends many has many connections, which
-#: Envoy bounds itself.
+#: Bytes of a body that count for nothing. Common requests have less: a client that sends many has many connections,
+#: which Envoy bounds itself.
 FREE: Final = 64 << 10
 #: Seconds in which a body has to be whole, beside those for its length.
 PATIENCE: Final = 30.0
@@ -93,7 +93,7 @@ class Bodies:
         if held + size > self._share:
             raise TooManyBytes("a tenant's share of bodies is used up")
         while self.held + size > self._total:
-            # Whoever holds most gives way, unless that is who asks.
+            # The tenant that holds most gives way, unless that tenant asks.
             heaviest = max(self._tenants.values(), key=lambda one: one.held)
             before = now - GRACE if heaviest is mine or heaviest.held < held + size else now
             if not self._make_room(heaviest, 1, before=before) and not self._of_anybody(now - GRACE):

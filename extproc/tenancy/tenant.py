@@ -1,4 +1,4 @@
-"""Who asks: the one notion of it that limits, metrics and logs share."""
+"""The tenant of a request: one definition for limits, metrics and logs."""
 
 from extproc.auth.base import Identity
 from extproc.protocol.headers import FORWARDED_FOR, Headers

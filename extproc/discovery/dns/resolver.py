@@ -66,7 +66,7 @@ class Resolver:
         """All pods of a target.
 
         Raises:
-            OSError: there are none, or nobody answers.
+            OSError: there are none, or no server answers.
             ValueError: it cannot be a name in the DNS.
         """
         look_up = _LookUp(self._stub(), self._read_hosts(), self._known)
@@ -84,7 +84,7 @@ class Resolver:
         return Answer(pods, look_up.ttl, look_up.trouble)
 
     def _stub(self) -> Stub | OSError:
-        """Who asks the DNS; or why it cannot be asked, which matters only to names that are not in the hosts file."""
+        """The DNS client; or why there is none, which matters only to names that are not in the hosts file."""
         try:
             stub = Stub(self._resolv_conf)
         except (DNSException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Where the API server is, and who we are to it."""
+"""Address of the API server, and the gateway's credentials for it."""
 
 import os
 import ssl

@@ -89,7 +89,7 @@ def pods_of(pods: Iterable[PodObject], ports: Sequence[PortRef]) -> list[Pod]:
 
 
 def is_ready(pod: PodObject) -> bool:
-    """Whether the kubelet found it ready, and nobody asked it to go."""
+    """Whether the kubelet found the pod ready, and the pod is not being deleted."""
     return (
         pod.metadata.deletion_timestamp is None
         and pod.status.phase not in {"Succeeded", "Failed"}

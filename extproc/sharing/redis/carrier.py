@@ -1,7 +1,7 @@
-"""Carries messages between gateways through one stream: one task writes, one reads, nobody waits for either.
+"""Carries messages between gateways through one stream: one task writes, one reads, no decision waits for either.
 
 Whatever the server does (it is away, slow, full, frozen, emptied, another one), decisions go on; both tasks try again.
-The writer sends the same message until it is taken: whoever hears it twice leaves it out. The reader goes on behind the
+The writer sends the same message until it is taken: receivers leave out duplicates. The reader goes on behind the
 last entry that it has read.
 """
 
@@ -144,7 +144,7 @@ class Carrier:
         self._tasks = [background.start("sharing", run, of=name) for name, run in loops.items()]
 
     async def stop(self) -> None:
-        """Takes leave, so that nobody has to wait for this process' silence."""
+        """Takes leave, so that no process has to wait for this process' silence."""
         if not self._tasks:
             return
         writing, *others = self._tasks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: Seconds between tries to get the lock. So long at most nobody leads.
+#: Seconds between tries to get the lock. So long at most no process leads.
 RETRY_AFTER = 0.1
 
 

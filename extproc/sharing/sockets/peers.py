@@ -174,7 +174,7 @@ class Peers:
                 sought = True
                 for events in history:
                     if outgoing.lost.is_set():
-                        break  # and who comes in its place is not to wait for the rest
+                        break  # its successor must not wait for the rest
                     channel.send(name, _frame(events))
                     await asyncio.sleep(self._history_pause)
                 channel.send(name, _frame([(_ALL_TOLD, ())]))
