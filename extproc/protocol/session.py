@@ -13,7 +13,7 @@ The rules:
 
 docs/session.md shows the tables and draws the machine; `make docs` writes that page from this file.
 
-How it is driven: feed each event to `receive` and do what the returned action says, then send `replies_to_send()`.
+How it is driven: feed each event to `receive` and do what the returned action asks, then send `replies_to_send()`.
 
     HeadReady     → call `proceed()` or `reject()`          (is this client welcome?)
     RequestReady  → call `route()` or `reject()`            (where does this request go?)

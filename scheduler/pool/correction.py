@@ -1,5 +1,5 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
-"""Current counts of an engine, as far as the gateway can know it without asking again.
+"""Current counts of an engine, as far as the gateway can know them without asking again.
 
 The gateway knows which of its own requests were sent and which ended since the scrape. What the scrape could not have
 seen must not look like a queue: a scorer that takes every in-flight request beyond `running` for a queued one would

@@ -1,8 +1,8 @@
 # Compiled ahead of time: CONTRIBUTING.md, "Modules that are compiled".
 """Estimates from observations that come one by one and lose weight as they age.
 
-An observation made one half-life ago counts half. Nothing here reads a clock: `now` is an argument, in
-monotonic seconds; it may go back a little between calls (then nothing has aged).
+An observation made one half-life ago counts half. Nothing here reads a clock: `now` is an argument, in monotonic
+seconds; it may go back a little between calls (then nothing has aged).
 """
 
 from math import inf, nan

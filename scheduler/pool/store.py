@@ -57,7 +57,7 @@ class PodStore:
     Args:
         stale_after: seconds after which a scraped value is unknown.
         follows: whether that grows with the time between two samples of a pod, when it is scraped more rarely.
-        on_left: called with each pod that left, or whose engine was restarted: what is remembered of it elsewhere is
+        on_left: called with each pod that left, or whose engine was restarted: everything remembered of it elsewhere is
             void.
     """
 

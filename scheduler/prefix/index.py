@@ -9,7 +9,7 @@ and their number grows with its logarithm. A tail shorter than a block is not ha
 
 What is seen again and again is the beginning of a prompt, so that hashes go by *units* of up to `UNIT` blocks, counted
 from the first; the last one of a prompt has what is left. The hash of its last block names a unit, and all before it.
-A prompt is matched block by block all the same: one dictionary says for each block which pods hold it, as a bit mask of
+A prompt is matched block by block all the same: one dictionary has for each block which pods hold it, as a bit mask of
 pod slots. Most units are never shared in part. So a unit is *folded* at first: of its blocks only the first and the
 last are in the dictionary. It is unfolded when another unit begins with the same block, or a prompt that ends within it
 is looked for; both happen once in a unit's life.
