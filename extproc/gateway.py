@@ -446,6 +446,8 @@ class Gateway:
         if self._pipeline is not None:
             self._pipeline.router.routes = config.routing()
         logging.getLogger().setLevel(config.logging.level.upper())
+        # The next reload goes on from here: what waits keeps the value of today, not that of the start.
+        self._config = config
         if self._line is not None and loaded.text is not None:
             self._line.applied(loaded.text)
         return waiting

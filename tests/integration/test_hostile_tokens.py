@@ -111,7 +111,9 @@ def through_envoy(case: Case) -> Case:
     return case._replace(reason="malformed" if case.authorization[0].startswith("Bearer") else "wrong_scheme")
 
 
-def challenge(case: Case) -> str:
+def challenge(case: Case) -> str | None:
+    if case.status == 431:
+        return None
     if case.status == 403:
         return 'Bearer error="insufficient_scope"'
     return "Bearer" if case.reason in ("missing", "wrong_scheme") else 'Bearer error="invalid_token"'
@@ -179,17 +181,16 @@ async def test_who_asks_is_said_by_the_gateway_alone(gate: Gate) -> None:
     assert not any("root" in value or "10.9.9.9" in value for value in gate.pod.headers.values())
 
 
-async def test_a_name_that_an_application_could_take_for_ours_is_refused(gate: Gate) -> None:
+async def test_a_name_that_an_application_could_take_for_ours_does_not_reach_the_pod(gate: Gate) -> None:
     """CGI, WSGI and their kin read `x_user` as `x-user`."""
     token, requests = f"Bearer {sign('ES256', 'p256', claims(time.time()))}", gate.pod.requests
 
-    async def status(name: str) -> int:
-        headers = [("host", "gateway"), ("connection", "close"), ("authorization", token), (name, "root")]
-        return (await http1(gate.stack.address, request("GET /v1/files HTTP/1.1", headers))).status
-
     names = ("x_user", "X_User", "x-gateway_destination-endpoint", "x_gateway_destination_endpoint")
-    assert set(await asyncio.gather(*map(status, names))) == {400}
-    assert gate.pod.requests == requests
+    for name in names:
+        headers = [("host", "gateway"), ("connection", "close"), ("authorization", token), (name, "root")]
+        assert (await http1(gate.stack.address, request("GET /v1/files HTTP/1.1", headers))).status == 200
+        assert "root" not in gate.pod.headers.values(), name
+    assert gate.pod.requests == requests + len(names)
 
 
 async def test_identity_does_not_come_in_trailers_either(gate: Gate) -> None:

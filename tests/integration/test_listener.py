@@ -183,7 +183,7 @@ async def test_paths_of_administration_are_not_there(world: World, path: str) ->
 
 
 async def test_paths_that_only_look_like_it_are_served(world: World) -> None:
-    for path in ("/metricsx", "/v1/metrics", "/sleepy", "/v1/models/debug", "/health", "/version", "/tokenize"):
+    for path in ("/metricsx", "/v1/metrics", "/sleepy", "/v1/files/debug", "/health", "/version", "/tokenize"):
         assert (await world.ask("GET", path)).status == 200
 
 

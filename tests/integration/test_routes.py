@@ -240,7 +240,7 @@ async def test_routes_change_while_requests_go_on(tmp_path: Path) -> None:
         assert world.pods["small"].body == b'{"messages": [], "model": "large-model"}'
 
         async def waits() -> bool:
-            return any("the routes wait for a restart" in line for line in lines)
+            return any("these sections wait for a restart" in line and "routes" in line for line in lines)
 
         # Envoy was not told of what these need: no routes at all, and a pool that is not there.
         elsewhere = route.model_copy(update={"targets": (TargetConfig(pool="more"),)})

@@ -173,7 +173,7 @@ async def test_explain_prints_a_decision_and_routes_nothing(tmp_path: Path) -> N
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello! " * 50}]}))
     wrong = tmp_path / "wrong.json"
-    wrong.write_text("{}")
+    wrong.write_text("[]")
     async with gateway(configuration("{}", tmp_path), pods=2) as running:
 
         async def explain(*arguments: str) -> tuple[int, str, str]:
@@ -194,7 +194,7 @@ async def test_explain_prints_a_decision_and_routes_nothing(tmp_path: Path) -> N
         code, _, err = await explain(str(wrong))
         assert code == 1
         assert "400" in err
-        assert "model" in err
+        assert "JSON object" in err
         assert [replica.requests_received for replica in running.fleet.replicas] == [0, 0]
         assert await running.in_flight() == 0
         assert (await running.stack.debug("/debug/decisions"))["decisions"] == []
