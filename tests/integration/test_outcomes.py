@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -189,8 +188,8 @@ async def test_after_1000_mixed_requests_nothing_is_in_flight(running: Gateway) 
 async def test_envoy_tells_each_outcome_once(tmp_path: Path) -> None:
     """Of requests that were picked; of a refused one the sidecar knows by itself."""
     async with gateway(configuration("{}", tmp_path)) as running:
-        refused: dict[str, Any] = {"messages": []}  # names no model
-        assert (await running.request("POST", "/v1/chat/completions", json=refused)).status == 400
+        broken = {"data": b"{", "headers": {"content-type": "application/json"}}
+        assert (await running.request("POST", "/v1/chat/completions", **broken)).status == 400
         for stream in (False, True):
             for number in range(5):
                 assert (await running.chat(f"{number}", stream=stream)).status == 200
