@@ -464,3 +464,15 @@ def test_an_answer_that_cannot_be_held_is_left_as_it_is(mode: BodyMode) -> None:
     assert replies == [ResponseHeadersReply()]
     session.receive(ResponseBody(b"ab", end_of_stream=True))
     assert session.replies_to_send() == [ResponseBodyReply()]
+
+
+def test_an_answer_of_the_gateways_own_ends_the_request() -> None:
+    session = Session(max_body=100)
+    session.receive(RequestHeaders(NO_HEADERS, end_of_stream=True))
+    session.answer(b'{"object":"list"}', "models")
+    (reply,) = session.replies_to_send()
+    assert isinstance(reply, ImmediateReply)
+    assert (reply.status, reply.body, reply.details) == (200, b'{"object":"list"}', "infer_gateway_models")
+    assert session.request_state is RequestState.REJECTED
+    with pytest.raises(LocalProtocolError):
+        session.answer(b"{}", "models")
