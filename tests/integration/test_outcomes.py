@@ -157,9 +157,6 @@ async def test_a_retry_counts_where_it_was_answered(running: Gateway) -> None:
     assert decisions[0]["prefix_match"] > 0.5
 
 
-# The test's own client: a request that is cancelled while its connection is made leaves a socket to the collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_after_1000_mixed_requests_nothing_is_in_flight(running: Gateway) -> None:
     rng = random.Random(7)
     for replica in running.fleet.replicas:
